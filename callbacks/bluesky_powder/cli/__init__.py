@@ -1,0 +1,63 @@
+"""The command line: ``bluesky-powder COMMAND``, one module a command."""
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+
+import typer
+
+from azimuthal.errors import AzimuthalError
+from bluesky_powder.errors import BlueskyPowderError
+
+COMMANDS = ("demo", "ingest", "show", "range", "serve")
+
+app = typer.Typer(
+    name="bluesky-powder",
+    help="Powder diffraction for Bluesky: frames in, patterns and spottiness out, live.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _register() -> None:
+    """Register each command with the function of its module's name; both bear the command's name."""
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"{__name__}.{name}") is None:
+            continue
+        module = importlib.import_module(f"{__name__}.{name}")
+        app.command(name)(getattr(module, name))
+
+
+_register()
+
+
+def main() -> None:
+    """Run the command line; what goes wrong in a known way is one line on stderr and exit code 1."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader has gone (`| head`); Python must not flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (AzimuthalError, BlueskyPowderError, OSError) as error:
+        typer.echo(f"bluesky-powder: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        typer.echo(f"bluesky-powder: this command needs {error.name}: pip install 'bluesky-powder[{extra}]'", err=True)
+        sys.exit(1)
+
+
+_EXTRA_OF_MODULE = {
+    "matplotlib": "live",
+    "zmq": "live",
+    "ophyd_async": "sim",
+    "uvicorn": "server",
+    "databroker": "databroker",
+}
