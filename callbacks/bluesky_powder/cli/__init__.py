@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,13 +14,28 @@ from bluesky_powder.errors import BlueskyPowderError
 
 COMMANDS = ("demo", "ingest", "show", "range", "serve")
 
-app = typer.Typer(
-    name="bluesky-powder",
-    help="Powder diffraction for Bluesky: frames in, patterns and spottiness out, live.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+_EXTRA_OF_MODULE = {
+    "databroker": "databroker",
+    "fastapi": "server",
+    "matplotlib": "live",
+    "ophyd_async": "sim",
+    "uvicorn": "server",
+    "zmq": "live",
+}
+
+app = typer.Typer(name="bluesky-powder", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _all_commands(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what the parts do, not only what fails.")
+    ] = False,
+) -> None:
+    """Powder diffraction for Bluesky: frames in, patterns and spottiness out, live."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if verbose:
+        logging.getLogger("bluesky_powder").setLevel(logging.INFO)
 
 
 def _register() -> None:
@@ -36,7 +52,6 @@ _register()
 
 def main() -> None:
     """Run the command line; what goes wrong in a known way is one line on stderr and exit code 1."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
         app()
     except BrokenPipeError:
@@ -44,20 +59,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (AzimuthalError, BlueskyPowderError, OSError) as error:
-        typer.echo(f"bluesky-powder: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        typer.echo(f"bluesky-powder: this command needs {error.name}: pip install 'bluesky-powder[{extra}]'", err=True)
-        sys.exit(1)
+        _fail(f"this command needs {error.name}, which is not installed: pip install 'bluesky-powder[{extra}]'")
 
 
-_EXTRA_OF_MODULE = {
-    "matplotlib": "live",
-    "zmq": "live",
-    "ophyd_async": "sim",
-    "uvicorn": "server",
-    "databroker": "databroker",
-}
+def _fail(message: str) -> None:
+    typer.echo(f"bluesky-powder: {message}", err=True)
+    sys.exit(1)
