@@ -1,0 +1,165 @@
+"""The loops over the sparse matrix: sums of a frame over bins, and the counting sorts.
+
+Every kernel is serial, releases the GIL and is cached on disk. ``sums`` arrays have the rows of `azimuthal.pattern.SUMS`.
+One specialisation exists per frame dtype that reaches a kernel: u1 u2 u4 i2 i4 i8 f4 f8.
+"""
+
+import numpy as np
+from numba import njit
+
+N, V, W, Q, A, B, P = range(7)
+
+
+@njit(nogil=True, cache=True)
+def add_raw_whole(start, stop, frame, masked, dummy_low, dummy_high, norm, bins, gain, noise, sums, lost):
+    """Add pixels start..stop of a raw frame to `sums` (7, bins), one bin a pixel.
+
+    Rows V, A, B, P are added to; N, W, Q receive what the *left out* pixels take away, to be subtracted from the
+    constants of the geometry. ``lost[0]`` counts the left out pixels.
+    """
+    has_mask = masked.size > 0
+    for i in range(start, stop):
+        r = bins[i]
+        if r < 0:
+            continue
+        raw = frame[i]
+        n = norm[i]
+        if (has_mask and masked[i]) or (dummy_low <= raw <= dummy_high) or not np.isfinite(raw):
+            sums[N, r] += 1.0
+            sums[W, r] += n
+            sums[Q, r] += n * n
+            lost[0] += 1
+            continue
+        s = np.float64(raw)
+        sums[V, r] += s
+        sums[A, r] += n * s
+        sums[B, r] += s * s
+        sums[P, r] += gain * max(s, 0.0) + noise
+
+
+@njit(nogil=True, cache=True)
+def add_raw_shared(
+    start, stop, frame, masked, dummy_low, dummy_high, norm, indptr, bins, shares, gain, noise, sums, lost
+):
+    """Add pixels start..stop of a raw frame to `sums`, each pixel by its shares; see `add_raw_whole`."""
+    has_mask = masked.size > 0
+    for i in range(start, stop):
+        first = indptr[i]
+        last = indptr[i + 1]
+        if first == last:
+            continue
+        raw = frame[i]
+        n = norm[i]
+        if (has_mask and masked[i]) or (dummy_low <= raw <= dummy_high) or not np.isfinite(raw):
+            lost[0] += 1
+            for k in range(first, last):
+                c = np.float64(shares[k])
+                r = bins[k]
+                sums[N, r] += c
+                sums[W, r] += c * n
+                sums[Q, r] += c * n * (c * n)
+            continue
+        s = np.float64(raw)
+        var = gain * max(s, 0.0) + noise
+        ns = n * s
+        ss = s * s
+        for k in range(first, last):
+            c = np.float64(shares[k])
+            cc = c * c
+            r = bins[k]
+            sums[V, r] += c * s
+            sums[A, r] += cc * ns
+            sums[B, r] += cc * ss
+            sums[P, r] += cc * var
+
+
+@njit(nogil=True, cache=True)
+def add_prepared_whole(start, stop, signal, variance, norm, monitor, bins, sums):
+    """Add pixels start..stop of a signal with its variance to all seven `sums`, one bin a pixel.
+
+    ``monitor`` multiplies the normalization: one value for all pixels, or one a pixel; a pixel whose monitor is 0, or
+    whose signal or variance is not finite, is left out.
+    """
+    single = monitor.size == 1
+    for i in range(start, stop):
+        r = bins[i]
+        if r < 0:
+            continue
+        n = norm[i] * (monitor[0] if single else monitor[i])
+        s = np.float64(signal[i])
+        var = variance[i]
+        if n == 0.0 or not (np.isfinite(s) and np.isfinite(var)):
+            continue
+        sums[N, r] += 1.0
+        sums[V, r] += s
+        sums[W, r] += n
+        sums[Q, r] += n * n
+        sums[A, r] += n * s
+        sums[B, r] += s * s
+        sums[P, r] += var
+
+
+@njit(nogil=True, cache=True)
+def add_prepared_shared(start, stop, signal, variance, norm, monitor, indptr, bins, shares, sums):
+    """Add pixels start..stop to all seven `sums`, each pixel by its shares; see `add_prepared_whole`."""
+    single = monitor.size == 1
+    for i in range(start, stop):
+        first = indptr[i]
+        last = indptr[i + 1]
+        if first == last:
+            continue
+        n = norm[i] * (monitor[0] if single else monitor[i])
+        s = np.float64(signal[i])
+        var = variance[i]
+        if n == 0.0 or not (np.isfinite(s) and np.isfinite(var)):
+            continue
+        for k in range(first, last):
+            c = np.float64(shares[k])
+            cc = c * c
+            r = bins[k]
+            sums[N, r] += c
+            sums[V, r] += c * s
+            sums[W, r] += c * n
+            sums[Q, r] += c * n * (c * n)
+            sums[A, r] += cc * (n * s)
+            sums[B, r] += cc * (s * s)
+            sums[P, r] += cc * var
+
+
+@njit(nogil=True, cache=True)
+def sort_whole_pixels(bins, n_bins):
+    """Sort pixels by their bin by counting; one pass to count, one to place."""
+    indptr = np.zeros(n_bins + 1, np.int64)
+    for i in range(bins.size):
+        if bins[i] >= 0:
+            indptr[bins[i] + 1] += 1
+    for r in range(n_bins):
+        indptr[r + 1] += indptr[r]
+    cursor = indptr[:-1].copy()
+    pixels = np.empty(indptr[n_bins], np.int32)
+    for i in range(bins.size):
+        r = bins[i]
+        if r >= 0:
+            pixels[cursor[r]] = i
+            cursor[r] += 1
+    return indptr, pixels, np.ones(pixels.size, np.float32)
+
+
+@njit(nogil=True, cache=True)
+def sort_shares(pixel_indptr, bins, shares, n_bins):
+    """Sort shares by their bin by counting; pixels stay ascending inside a bin."""
+    indptr = np.zeros(n_bins + 1, np.int64)
+    for k in range(bins.size):
+        indptr[bins[k] + 1] += 1
+    for r in range(n_bins):
+        indptr[r + 1] += indptr[r]
+    cursor = indptr[:-1].copy()
+    pixels = np.empty(bins.size, np.int32)
+    sorted_shares = np.empty(bins.size, np.float32)
+    for i in range(pixel_indptr.size - 1):
+        for k in range(pixel_indptr[i], pixel_indptr[i + 1]):
+            at = cursor[bins[k]]
+            pixels[at] = i
+            sorted_shares[at] = shares[k]
+            cursor[bins[k]] = at + 1
+    return indptr, pixels, sorted_shares

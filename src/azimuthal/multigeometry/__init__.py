@@ -1,0 +1,108 @@
+"""Many geometries, one set of bins: merged patterns and mean frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from azimuthal.bins import RadialBins
+from azimuthal.errors import FrameError
+from azimuthal.geometry import Geometry
+from azimuthal.multigeometry.cache import IntegratorCache
+from azimuthal.multigeometry.mean_frame import MeanFrames
+from azimuthal.pattern import Pattern, union
+
+__all__ = ["IntegratorCache", "MeanFrames", "MultiGeometry"]
+
+
+class MultiGeometry:
+    """Merges frames of many geometries as they come; both kinds of merge can be read at any moment.
+
+    Parameters
+    ----------
+    bins
+        With a range, common to all geometries.
+    solid_angle
+        "absolute" by default: detectors at different distances see a pixel under different solid angles.
+    byte_budget
+        What integrators, and likewise pixel sums, may occupy in memory.
+    scratch
+        Folder for spooled pixel sums.
+    **keywords
+        As for `Integrator`.
+
+    Raises
+    ------
+    BinningError
+        If the bins have no range.
+    """
+
+    def __init__(
+        self,
+        bins: RadialBins,
+        *,
+        solid_angle: str | None = "absolute",
+        byte_budget: int = 2**30,
+        scratch: str | Path | None = None,
+        **keywords: Any,
+    ) -> None:
+        self.integrators = IntegratorCache(bins, byte_budget=byte_budget, solid_angle=solid_angle, **keywords)
+        self.mean_frames = MeanFrames(byte_budget=byte_budget, scratch=scratch)
+        self._pattern: Pattern | None = None
+
+    def add(
+        self,
+        geometry: Geometry,
+        frames: ArrayLike,
+        *,
+        monitor: float | Sequence[float] = 1.0,
+        dark: ArrayLike | None = None,
+        dark_variance: ArrayLike | None = None,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Pattern | list[Pattern]:
+        """Merge one frame, (rows, columns), or a stack, (n, rows, columns), and return its own pattern(s).
+
+        Raises
+        ------
+        FrameError
+            If a frame does not fit; nothing of it is merged.
+        """
+        integrator = self.integrators.integrator(geometry)
+        stack = np.asarray(frames)
+        given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
+        patterns = integrator.integrate(stack, monitor=monitor, **given)
+        if isinstance(patterns, Pattern):
+            self._merge(integrator, stack, monitor, patterns, given)
+            return patterns
+        monitors = np.broadcast_to(np.asarray(monitor, np.float64), (len(patterns),))
+        for k, pattern in enumerate(patterns):
+            own = dict(given)
+            if variance is not None and np.ndim(variance) == 3:
+                own["variance"] = np.asarray(variance)[k]
+            self._merge(integrator, stack[k], monitors[k], pattern, own)
+        return patterns
+
+    @property
+    def pattern(self) -> Pattern:
+        """The union of all frames' patterns so far.
+
+        Raises
+        ------
+        FrameError
+            If no frame was added.
+        """
+        if self._pattern is None:
+            raise FrameError("merge: no frame was added")
+        return self._pattern
+
+    @property
+    def mean_frame_pattern(self) -> Pattern:
+        """The union of the geometries' mean frames so far."""
+        return self.mean_frames.pattern
+
+    def _merge(self, integrator: Any, frame: Any, monitor: Any, pattern: Pattern, given: dict[str, Any]) -> None:
+        self.mean_frames.add(integrator, frame, monitor=float(monitor), **given)
+        self._pattern = pattern if self._pattern is None else union((self._pattern, pattern))

@@ -1,0 +1,68 @@
+"""Integrators by geometry, under a byte budget: a goniometer comes back to its positions."""
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from azimuthal.bins import RadialBins
+from azimuthal.errors import BinningError
+from azimuthal.geometry import Geometry
+from azimuthal.integrator import Integrator
+
+
+class IntegratorCache:
+    """Integrators of many geometries onto the same bins; the least recently used goes first.
+
+    Parameters
+    ----------
+    bins
+        With a range: bins that change with the geometry would not merge.
+    byte_budget
+        What the integrators may occupy; the newest one is kept even if it is larger.
+    **keywords
+        As for `Integrator`.
+
+    Raises
+    ------
+    BinningError
+        If the bins have no range.
+    """
+
+    def __init__(self, bins: RadialBins, *, byte_budget: int = 2**30, **keywords: Any) -> None:
+        if bins.range is None:
+            raise BinningError(
+                "bins: several geometries need common bins; give a range, "
+                "or use RadialBins.covering(unit, npt, geometries)"
+            )
+        self.bins = bins
+        self.byte_budget = byte_budget
+        self.hits = 0
+        self.misses = 0
+        self._keywords = keywords
+        self._lock = threading.Lock()
+        self._integrators: OrderedDict[Geometry, Integrator] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of integrators kept."""
+        return len(self._integrators)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the kept integrators occupy."""
+        return sum(integrator.nbytes for integrator in self._integrators.values())
+
+    def integrator(self, geometry: Geometry) -> Integrator:
+        """Return the integrator of `geometry`, built at first need."""
+        with self._lock:
+            known = self._integrators.get(geometry)
+            if known is not None:
+                self.hits += 1
+                self._integrators.move_to_end(geometry)
+                return known
+            self.misses += 1
+        made = Integrator(geometry, self.bins, **self._keywords)
+        with self._lock:
+            self._integrators[geometry] = made
+            while len(self._integrators) > 1 and self.nbytes > self.byte_budget:
+                self._integrators.popitem(last=False)
+        return made

@@ -1,0 +1,248 @@
+"""The seven sums of DESIGN 3 and everything that is read from them directly.
+
+All are float64 and additive, so patterns merge by adding them. ``c`` is a pixel's share of the bin, ``s`` its signal,
+``n`` its normalization, ``w = c n`` its weight and ``v = s / n`` its value.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from azimuthal.errors import MergeError, PatternError
+
+Array = NDArray[np.float64]
+ErrorModel = Literal["azimuthal", "poisson"]
+
+SUMS = ("count", "sum_signal", "sum_normalization", "sum_normalization2", "sum_w2v", "sum_w2v2", "sum_poisson")
+"""Rows of a sums array: N, V, W, Q, A = sum w^2 v, B = sum w^2 v^2, P = sum c^2 var."""
+
+
+T = TypeVar("T", bound="BinnedSums")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a pattern came about, as far as patterns must agree in it to be merged.
+
+    Attributes
+    ----------
+    splitting
+        "no", "bbox" or "full".
+    solid_angle
+        "relative", "absolute" or None.
+    polarization
+        Factor and axis offset in radians, or None.
+    parallax
+        Whether pixel positions were corrected for it.
+    outliers
+        What was done about outliers, such as "sigma_clip 5", or None.
+    """
+
+    splitting: str
+    solid_angle: str | None = None
+    polarization: tuple[float, float] | None = None
+    parallax: bool = False
+    outliers: str | None = None
+
+    def difference(self, other: "Conditions") -> str | None:
+        """Name the first thing in which `other` differs, with both values; None where nothing does."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if mine != theirs:
+                return f"{item.name} differs ({mine!r} and {theirs!r})"
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedSums:
+    """Sums over bins, and what follows from them bin by bin.
+
+    Attributes
+    ----------
+    unit
+        Name of the radial unit, such as "q_A^-1".
+    edges
+        (npt + 1,) float64, radial bin edges in that unit.
+    sums
+        (7, ...) float64, read-only, rows as in `SUMS`.
+    conditions
+        What must agree for a merge.
+    error_model
+        Which variance `sem`, `std` and `sum_variance` speak of.
+    gain
+        Variance of one count, which a bin without counts falls back to.
+    masked_pixels
+        Pixels that were left out, summed over the frames.
+    wavelength
+        Metres; None where unknown or different between merged parts.
+    """
+
+    unit: str
+    edges: Array
+    sums: Array
+    conditions: Conditions
+    error_model: ErrorModel = "azimuthal"
+    gain: float = 1.0
+    masked_pixels: int = 0
+    wavelength: float | None = None
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays; a pattern is a value."""
+        for name in ("edges", "sums"):
+            object.__setattr__(self, name, _frozen(getattr(self, name)))
+        if self.sums.shape[0] != len(SUMS) or self.sums.shape[-1] != self.edges.size - 1:
+            raise PatternError(f"sums: shape {self.sums.shape} does not fit {self.edges.size - 1} bins")
+
+    @property
+    def radial(self) -> Array:
+        """Bin centres, (npt,), in the pattern's unit."""
+        return 0.5 * (self.edges[:-1] + self.edges[1:])
+
+    @property
+    def count(self) -> Array:
+        """N, the number of pixels in each bin, split ones by their share."""
+        return self.sums[0]
+
+    @property
+    def sum_signal(self) -> Array:
+        """V, counts less dark."""
+        return self.sums[1]
+
+    @property
+    def sum_normalization(self) -> Array:
+        """W, flat * solid angle * polarization * absorption * monitor."""
+        return self.sums[2]
+
+    @property
+    def sum_normalization2(self) -> Array:
+        """Q, squared weights."""
+        return self.sums[3]
+
+    @property
+    def sum_poisson(self) -> Array:
+        """P, the variance that counting statistics (or a given variance array) explains."""
+        return self.sums[6]
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """Whether a bin holds anything."""
+        return (self.sums[0] > 0) & (self.sums[2] != 0)
+
+    @property
+    def intensity(self) -> Array:
+        """V / W; NaN in an empty bin."""
+        return _ratio(self.sum_signal, self.sum_normalization, self.filled)
+
+    @property
+    def azimuthal_variance(self) -> Array:
+        """Sum w^2 (v - I)^2 = B - 2 I A + I^2 Q, not below 0; 0 in an empty bin."""
+        mean = np.where(self.filled, self.intensity, 0.0)
+        _, _, _, Q, A, B, _ = self.sums
+        return np.maximum(0.0, B - mean * (2.0 * A - mean * Q))
+
+    @property
+    def sum_variance(self) -> Array:
+        """The variance of the sum of signals, after the pattern's error model."""
+        return self.azimuthal_variance if self.error_model == "azimuthal" else self.sum_poisson
+
+    @property
+    def sem(self) -> Array:
+        """Standard error of the intensity, sqrt(VV) / W; NaN in an empty bin."""
+        return _ratio(np.sqrt(self._variance_to_report()), np.abs(self.sum_normalization), self.filled)
+
+    @property
+    def std(self) -> Array:
+        """Spread of one pixel, sqrt(VV / Q); NaN in an empty bin."""
+        return np.sqrt(_ratio(self._variance_to_report(), self.sum_normalization2, self.filled))
+
+    def with_errors(self, error_model: ErrorModel) -> Self:
+        """Return the same sums with `sem`, `std` and `sum_variance` after another error model.
+
+        Raises
+        ------
+        PatternError
+            If there is no such error model.
+        """
+        if error_model not in get_args(ErrorModel):
+            raise PatternError(f"error_model: {error_model!r} does not exist; choose 'azimuthal' or 'poisson'")
+        return self._replace(error_model=error_model)
+
+    def with_sums(self, sums: Array, masked_pixels: int = 0) -> Self:
+        """Return a pattern of the same kind with other sums, (7, ...); `masked_pixels` goes with them."""
+        return self._replace(sums=np.array(sums, np.float64), masked_pixels=masked_pixels)
+
+    def _variance_to_report(self) -> Array:
+        if self.error_model == "azimuthal":
+            return self.azimuthal_variance
+        # A ring that saw no counts is not known exactly: it reports the variance of one count.
+        return np.where(self.sum_poisson == 0.0, self.gain, self.sum_poisson)
+
+    def _replace(self, **changes: Any) -> Self:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return type(self)(**(values | changes))
+
+    def difference_from(self, other: "BinnedSums") -> str | None:
+        """Name what keeps `other` from being merged with this pattern, with both values; None where nothing does."""
+        if type(self) is not type(other):
+            return f"kind differs ({type(self).__name__} and {type(other).__name__})"
+        if self.unit != other.unit:
+            return f"unit differs ({self.unit!r} and {other.unit!r})"
+        if self.edges.shape != other.edges.shape:
+            return f"edges differ ({self.edges.size - 1} and {other.edges.size - 1} bins)"
+        if not np.array_equal(self.edges, other.edges):
+            at = int(np.flatnonzero(self.edges != other.edges)[0])
+            return f"edges differ (edge {at} is {self.edges[at]!r} and {other.edges[at]!r})"
+        return self.conditions.difference(other.conditions)
+
+    def __or__(self, other: Self) -> Self:
+        """Merge two patterns exactly, by adding their sums."""
+        if not isinstance(other, BinnedSums):
+            return NotImplemented
+        return union((self, other))
+
+
+def union(patterns: Iterable[T]) -> T:
+    """Merge patterns exactly: every sum is the sum of theirs, added in the order given.
+
+    Parameters
+    ----------
+    patterns
+        At least one; all of one unit, one set of edges and one treatment. Mask, flat, monitor and geometry may differ.
+
+    Raises
+    ------
+    MergeError
+        If there is nothing to merge, or patterns differ in what must agree; the message names it.
+    """
+    parts = list(patterns)
+    if not parts:
+        raise MergeError("union: no patterns given")
+    first = parts[0]
+    sums = np.array(first.sums)
+    for number, part in enumerate(parts[1:], 2):
+        difference = first.difference_from(part) if isinstance(part, BinnedSums) else f"{type(part).__name__} is no pattern"
+        if difference:
+            raise MergeError(f"union: pattern {number} cannot be merged with the first one: {difference}")
+        sums += part.sums
+    wavelengths = {part.wavelength for part in parts}
+    return first._replace(
+        sums=sums,
+        gain=max(part.gain for part in parts),
+        masked_pixels=sum(part.masked_pixels for part in parts),
+        wavelength=wavelengths.pop() if len(wavelengths) == 1 else None,
+    )
+
+
+def _frozen(array: Array) -> Array:
+    """Return a read-only view; the caller hands the array over."""
+    view = np.asarray(array, np.float64).view()
+    view.flags.writeable = False
+    return view
+
+
+def _ratio(above: Array, below: Array, where: NDArray[np.bool_]) -> Array:
+    """Divide where there is something to divide; NaN elsewhere."""
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=where)

@@ -1,0 +1,163 @@
+"""From pixel positions to shares of bins: the footprint of a detector on a radial axis.
+
+``no``     a pixel belongs to the bin of its centre;
+``bbox``   its share of a bin is the overlap with [centre - d, centre + d], d the largest radial distance of a corner;
+``full``   its share is the area of its quadrilateral in (radial, azimuth) over the bin.
+
+Bins are half open, the last one closed; what lies outside the range belongs to no bin (DESIGN 3).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from azimuthal import threads
+from azimuthal.csr import PixelMatrix
+from azimuthal.errors import BinningError
+from azimuthal.splitting import kernels
+
+Splitting = Literal["no", "bbox", "full"]
+
+
+@dataclass(frozen=True, eq=False)
+class Corners:
+    """Radial positions and azimuths of all pixel corners, flat, with the way to find those of one pixel.
+
+    Attributes
+    ----------
+    radial, azimuth
+        float64; azimuth in radians.
+    row_stride, column_stride, offsets
+        Corner k of pixel (i, j) is at ``i * row_stride + j * column_stride + offsets[k]``.
+    """
+
+    radial: NDArray[np.float64]
+    azimuth: NDArray[np.float64]
+    row_stride: int
+    column_stride: int
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def from_vertices(cls, radial: NDArray[np.float64], azimuth: NDArray[np.float64]) -> "Corners":
+        """Take a grid of shared vertices, (rows + 1, columns + 1) each."""
+        width = radial.shape[1]
+        offsets = np.array([0, width, width + 1, 1], np.int64)
+        return cls(np.ascontiguousarray(radial).ravel(), np.ascontiguousarray(azimuth).ravel(), width, 1, offsets)
+
+    @classmethod
+    def from_corners(cls, radial: NDArray[np.float64], azimuth: NDArray[np.float64]) -> "Corners":
+        """Take four corners a pixel, (rows, columns, 4) each, in order around the pixel."""
+        offsets = np.arange(4, dtype=np.int64)
+        stride = 4 * radial.shape[1]
+        return cls(np.ascontiguousarray(radial).ravel(), np.ascontiguousarray(azimuth).ravel(), stride, 4, offsets)
+
+    @property
+    def layout(self) -> tuple[int, int, NDArray[np.int64]]:
+        """The three numbers that find a corner, in the order that kernels take them."""
+        return self.row_stride, self.column_stride, self.offsets
+
+
+def share_whole(centres: NDArray[np.float64], skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> PixelMatrix:
+    """Give each pixel wholly to the bin of its centre.
+
+    Parameters
+    ----------
+    centres
+        (rows, columns) float64, radial position of pixel centres.
+    skipped
+        (rows, columns) bool, pixels to leave out.
+    edges
+        (bins + 1,) float64, equidistant, in the unit of `centres`.
+    """
+    flat = np.ascontiguousarray(centres, np.float64).ravel()
+    skip = np.ascontiguousarray(skipped).ravel()
+    bins = np.empty(flat.size, np.int32)
+    threads.run(lambda a, b: kernels.whole_pixels(a, b, flat, skip, edges, bins), threads.pieces(flat.size))
+    return PixelMatrix(edges.size - 1, bins)
+
+
+def share_bbox(
+    centres: NDArray[np.float64],
+    half_width: NDArray[np.float64],
+    skipped: NDArray[np.bool_],
+    edges: NDArray[np.float64],
+    floor: float | None = 0.0,
+) -> PixelMatrix:
+    """Share each pixel by the overlap of ``centre -+ half_width`` with the bins.
+
+    Parameters
+    ----------
+    centres, half_width
+        (rows, columns) float64.
+    skipped
+        (rows, columns) bool.
+    edges
+        (bins + 1,) float64, equidistant.
+    floor
+        Footprints are cut there (0 for units that cannot be negative), or not at all (None).
+    """
+    low = np.ascontiguousarray(centres - half_width, np.float64).ravel()
+    high = np.ascontiguousarray(centres + half_width, np.float64).ravel()
+    if floor is not None:
+        np.maximum(low, floor, out=low)
+    skip = np.ascontiguousarray(skipped).ravel()
+    indptr, bins, shares = _room(low, high, skip, edges)
+    threads.run(
+        lambda a, b: kernels.bbox_shares(a, b, low, high, edges, indptr, bins, shares), threads.pieces(low.size)
+    )
+    return PixelMatrix(edges.size - 1, bins, indptr, shares)
+
+
+def share_full(corners: Corners, columns: int, skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> PixelMatrix:
+    """Share each pixel by the area of its quadrilateral in (radial, azimuth) over the bins.
+
+    Parameters
+    ----------
+    corners
+        Of all pixels.
+    columns
+        Pixels in a row of the frame.
+    skipped
+        (rows, columns) bool.
+    edges
+        (bins + 1,) float64, equidistant.
+    """
+    skip = np.ascontiguousarray(skipped).ravel()
+    low, high = np.empty(skip.size), np.empty(skip.size)
+    spans = threads.pieces(skip.size)
+    where = (corners.radial, corners.azimuth, *corners.layout)
+    threads.run(lambda a, b: kernels.radial_spans(a, b, columns, *where, True, low, high), spans)
+    indptr, bins, shares = _room(low, high, skip, edges)
+    threads.run(lambda a, b: kernels.full_shares(a, b, columns, *where, low, high, edges, indptr, bins, shares), spans)
+    return PixelMatrix(edges.size - 1, bins, indptr, shares)
+
+
+def half_widths(centres: NDArray[np.float64], corners: Corners) -> NDArray[np.float64]:
+    """Return, per pixel, the largest radial distance of a corner from the centre; the shape of `centres`."""
+    flat = np.ascontiguousarray(centres, np.float64).ravel()
+    half = np.empty(flat.size)
+    columns = centres.shape[1]
+    threads.run(
+        lambda a, b: kernels.half_widths(a, b, columns, flat, corners.radial, *corners.layout, half),
+        threads.pieces(flat.size),
+    )
+    return half.reshape(centres.shape)
+
+
+def check_splitting(splitting: str) -> None:
+    """Raise BinningError, listing what exists, unless `splitting` is one of them."""
+    if splitting not in get_args(Splitting):
+        raise BinningError(f"splitting: {splitting!r} does not exist; choose one of {', '.join(get_args(Splitting))}")
+
+
+def _room(
+    low: NDArray[np.float64], high: NDArray[np.float64], skip: NDArray[np.bool_], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Count the bins under every pixel and allocate the matrix."""
+    counts = np.empty(low.size, np.int64)
+    threads.run(lambda a, b: kernels.count_spans(a, b, low, high, skip, edges, counts), threads.pieces(low.size))
+    indptr = np.zeros(low.size + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    return indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
