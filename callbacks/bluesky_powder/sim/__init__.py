@@ -1,0 +1,17 @@
+"""A simulated beamline, for demonstrations, tests and examples: real physics, real devices, real files, no hardware."""
+
+from bluesky_powder.sim.beamline import Beamline, NoRunEngine, arm_scan
+from bluesky_powder.sim.crystal import CEO2, LAB6, SILICON, CubicCrystal
+from bluesky_powder.sim.specimen import Powder, Specimen
+
+__all__ = [
+    "CEO2",
+    "LAB6",
+    "SILICON",
+    "Beamline",
+    "CubicCrystal",
+    "NoRunEngine",
+    "Powder",
+    "Specimen",
+    "arm_scan",
+]

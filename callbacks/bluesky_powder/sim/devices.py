@@ -1,0 +1,221 @@
+"""The devices of the simulated beamline, as ophyd-async makes them: motors, and an area detector that writes files."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from ophyd_async.core import (
+    DetectorAcquireLogic,
+    DetectorDataLogic,
+    DetectorTriggerLogic,
+    DeviceMock,
+    MovableLogic,
+    SignalR,
+    SignalRW,
+    StandardDetector,
+    StandardMovable,
+    StandardReadable,
+    StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
+    TimeoutCalculator,
+    default_mock_class,
+    soft_signal_r_and_setter,
+    soft_signal_rw,
+)
+from ophyd_async.core import StandardReadableFormat as Format
+
+from bluesky_powder.sim.writer import DATASET, FrameFile, next_free
+
+_READBACK_PERIOD = 0.05
+
+
+class Exposer(Protocol):
+    """What the detector asks of the world: a frame of the moment, and to be told when it is written."""
+
+    async def expose(self, exposure_time: float) -> npt.NDArray[np.uint32]:
+        """Return the next frame, given the exposure time in s."""
+        ...
+
+    async def done(self) -> None:
+        """Take note that the frame is on disk, before anybody is told so."""
+        ...
+
+
+@dataclass
+class _SteadyMove(MovableLogic[float]):
+    """Travel at constant speed, reporting on the way."""
+
+    report: Callable[[float], None]
+    speed: SignalRW[float]
+
+    async def stop(self) -> None:
+        await self.setpoint.set(await self.readback.get_value())
+
+    async def move(self, new_position: float, timeout: TimeoutCalculator) -> None:
+        del timeout  # nothing to wait for but the move itself
+        await self.setpoint.set(new_position)
+        start, speed = await self.readback.get_value(), await self.speed.get_value()
+        duration = abs(new_position - start) / speed if speed > 0 else 0.0
+        began = time.monotonic()
+        while (elapsed := time.monotonic() - began) < duration:
+            self.report(start + (new_position - start) * elapsed / duration)
+            await asyncio.sleep(min(_READBACK_PERIOD, duration - elapsed))
+        self.report(new_position)
+
+
+@default_mock_class(DeviceMock)
+class Axis(StandardReadable, StandardMovable[float]):
+    """A simulated motor.
+
+    Parameters
+    ----------
+    name
+        Name of the device and of its reading.
+    units
+        Of its positions.
+    position
+        Where it starts.
+    speed
+        Units per second; 0 arrives at once.
+    """
+
+    def __init__(self, name: str, units: str, position: float = 0.0, speed: float = 0.0) -> None:
+        with self.add_children_as_readables(Format.HINTED_SIGNAL):
+            self.readback, self._report = soft_signal_r_and_setter(float, position, units=units)
+        with self.add_children_as_readables(Format.CONFIG_SIGNAL):
+            self.speed = soft_signal_rw(float, speed, units=f"{units}/s")
+        self.setpoint = soft_signal_rw(float, position, units=units)
+        super().__init__(name=name)
+
+    @cached_property
+    def movable_logic(self) -> MovableLogic[float]:
+        """How it moves."""
+        return _SteadyMove(setpoint=self.setpoint, readback=self.readback, report=self._report, speed=self.speed)
+
+
+class _Trigger(DetectorTriggerLogic):
+    """Internal triggers only: the plan asks for a number of frames of some length."""
+
+    def __init__(self, exposure_time: SignalRW[float]) -> None:
+        self.exposure_time = exposure_time
+        self.frames = 1
+        self.deadtime = 0.0
+
+    def config_sigs(self) -> set[SignalR[Any]]:
+        return {self.exposure_time}
+
+    async def prepare_internal(self, num: int, livetime: float, deadtime: float) -> None:
+        if livetime > 0:
+            await self.exposure_time.set(livetime)
+        self.frames, self.deadtime = num, deadtime
+
+
+class _Acquire(DetectorAcquireLogic):
+    """Takes the frames in a task of its own; each lasts its exposure, or its rendering if that is longer."""
+
+    def __init__(self, exposer: Exposer, trigger: _Trigger, data: "_Data") -> None:
+        self._exposer = exposer
+        self._trigger = trigger
+        self._data = data
+        self._task: asyncio.Task[None] | None = None
+
+    async def start_acquiring(self) -> None:
+        self._task = asyncio.create_task(self._take_frames(self._trigger.frames))
+
+    async def wait_for_idle(self) -> None:
+        if self._task:
+            await self._task
+
+    async def ensure_stopped(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _take_frames(self, number: int) -> None:
+        exposure_time = await self._trigger.exposure_time.get_value()
+        for _ in range(number):
+            began = time.monotonic()
+            frame = await self._exposer.expose(exposure_time)
+            await asyncio.sleep(max(0.0, exposure_time + self._trigger.deadtime - (time.monotonic() - began)))
+            await self._data.write(frame, self._exposer.done)
+
+
+class _Data(DetectorDataLogic):
+    """One new file per run; a frame is announced when a reader can see it."""
+
+    def __init__(self, directory: Path, shape: tuple[int, int]) -> None:
+        self._directory = directory
+        self._shape = shape
+        self._file: FrameFile | None = None
+        self._written, self._announce = soft_signal_r_and_setter(int)
+
+    async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
+        self._file = FrameFile(next_free(self._directory, datakey_name), self._shape, np.uint32)
+        self._announce(0)
+        frames = StreamResourceInfo(
+            data_key=datakey_name,
+            shape=self._shape,
+            chunk_shape=(1, *self._shape),
+            dtype_numpy=np.dtype(np.uint32).str,
+            parameters={"dataset": DATASET},
+        )
+        return StreamResourceDataProvider(
+            uri="file://localhost" + quote(self._file.path.as_posix()),
+            resources=[frames],
+            mimetype="application/x-hdf5",
+            collections_written_signal=self._written,
+        )
+
+    async def write(self, frame: npt.NDArray[np.uint32], done: Callable[[], Any]) -> None:
+        file = self._file
+        if file is None:
+            raise RuntimeError("the detector was not prepared: no file is open")
+        await asyncio.to_thread(file.append, frame)
+        await done()
+        self._announce(file.frames)
+
+    async def stop(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
+        return [datakey_name]
+
+
+class FrameDetector(StandardDetector):
+    """An area detector that writes each run to an HDF5 file of its own and tells of it in StreamResource documents.
+
+    Parameters
+    ----------
+    name
+        Name of the device and of the data key of its frames.
+    directory
+        Where the files go.
+    shape
+        (rows, columns).
+    exposer
+        Where frames come from.
+    exposure_time
+        s, unless a plan prepares another.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, shape: tuple[int, int], exposer: Exposer, exposure_time: float
+    ) -> None:
+        self.exposure_time = soft_signal_rw(float, exposure_time, units="s")
+        trigger = _Trigger(self.exposure_time)
+        data = _Data(directory, shape)
+        self.add_detector_logics(trigger, _Acquire(exposer, trigger, data), data)
+        super().__init__(name=name)
