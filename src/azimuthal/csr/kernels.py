@@ -1,6 +1,6 @@
 """The loops over the sparse matrix: sums of a frame over bins, and the counting sorts.
 
-Every kernel is serial, releases the GIL and is cached on disk. ``sums`` arrays have the rows of `azimuthal.pattern.SUMS`.
+Every kernel is serial, releases the GIL and is cached on disk. ``sums`` have the rows of `azimuthal.pattern.SUMS`.
 One specialisation exists per frame dtype that reaches a kernel: u1 u2 u4 i2 i4 i8 f4 f8.
 """
 

@@ -13,6 +13,7 @@ from azimuthal.csr import PixelMatrix, kernels
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
 from azimuthal.integrator.frame import (
+    NO_DUMMY,
     Dummy,
     as_kernel_dtype,
     checked_array,
@@ -256,7 +257,7 @@ class Integrator:
     def _integrate_raw(self, raw: NDArray[Any], monitor: float, mask: ArrayLike | None) -> Pattern:
         """Integrate counts as they are: N, W, Q are the geometry's constants less what the frame leaves out."""
         masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
-        sums, lost = self._add_raw(raw, masked)
+        sums, lost = self._add_raw(as_kernel_dtype(raw).ravel(), masked, self._dummy.interval(raw.dtype))
         if lost:
             self._subtract_lost(sums, raw, masked)
         else:
@@ -278,16 +279,17 @@ class Integrator:
             fresh = self._add_prepared(signal.ravel(), var.ravel(), np.ones(1))
             sums[:, poor] = fresh[:, poor]
 
-    def _add_raw(self, raw: NDArray[Any], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
-        frame = as_kernel_dtype(raw).ravel()
-        low, high = self._dummy.interval(raw.dtype)
+    def _add_raw(
+        self, frame: NDArray[Any], masked: NDArray[np.bool_], dummies: tuple[float, float]
+    ) -> tuple[NDArray[np.float64], int]:
+        """Run the kernel over a flat frame; see `kernels.add_raw_whole` for what the rows mean."""
         noise = self.read_noise**2
         matrix, norm = self.matrix, self._norm
 
         def add(start: int, stop: int) -> tuple[NDArray[np.float64], int]:
             sums = np.zeros((len(SUMS), matrix.n_bins))
             lost = np.zeros(1, np.int64)
-            common = (start, stop, frame, masked, low, high, norm)
+            common = (start, stop, frame, masked, *dummies, norm)
             if matrix.indptr is None:
                 kernels.add_raw_whole(*common, matrix.bins, self.gain, noise, sums, lost)
             else:
@@ -359,8 +361,8 @@ class Integrator:
 
     def _sum_constants(self) -> NDArray[np.float64]:
         """Sum N, W and Q over all usable pixels, (3, bins): what a frame takes away that leaves all of them out."""
-        everything = np.ones(self.shape, np.bool_)
-        sums, _ = self._add_raw(everything.view(np.uint8), everything.ravel())
+        everything = np.ones(self._norm.size, np.bool_)
+        sums, _ = self._add_raw(everything.view(np.uint8), everything, NO_DUMMY)
         return sums[[kernels.N, kernels.W, kernels.Q]]
 
     @property
@@ -395,7 +397,9 @@ def _polarization_pair(polarization: float | tuple[float, float] | None) -> tupl
     """Return (factor, axis offset), checked."""
     if polarization is None:
         return None
-    factor, offset = (polarization, 0.0) if np.ndim(polarization) == 0 else polarization  # type: ignore[misc]
-    if not -1.0 <= float(factor) <= 1.0:
+    factor, offset = (float(x) for x in (polarization if isinstance(polarization, tuple) else (polarization, 0.0)))
+    if not -1.0 <= factor <= 1.0:
         raise FrameError(f"polarization: factor {factor!r} is outside -1..1")
-    return float(factor), float(offset)
+    if not np.isfinite(offset):
+        raise FrameError(f"polarization: axis offset {offset!r} is no angle")
+    return factor, offset

@@ -123,8 +123,8 @@ def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple
         if delta == 0.0:
             return NO_DUMMY
         raise FrameError(f"dummy: {value!r} does not fit {dtype} frames ({limits.min} to {limits.max})")
-    low = max(math.ceil(centre - delta), limits.min)
-    high = min(math.floor(centre + delta), limits.max)
+    reach = math.floor(delta)
+    low, high = max(centre - reach, limits.min), min(centre + reach, limits.max)
     if dtype == np.uint64:  # such frames are seen as int64 by the kernels
         low, high = (x - 2**64 if x >= 2**63 else x for x in (low, high))
     return low, high

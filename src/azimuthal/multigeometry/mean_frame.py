@@ -6,7 +6,9 @@ out again exactly. What does not fit the byte budget is spooled to a scratch fil
 """
 
 import math
+import shutil
 import tempfile
+import weakref
 from collections import OrderedDict
 from itertools import count
 from pathlib import Path
@@ -79,7 +81,7 @@ class PixelSums:
         whole = self._is_whole(signal, given)
         if sign < 0:
             self._check_removable(monitor, whole, bool(left_out.any()))
-        self._add_variance(sign, variance, counts=whole and (signal >= 0).all() and set(given) <= {"mask"})
+        self._add_variance(sign, variance, counts=bool(whole and (signal >= 0).all() and set(given) <= {"mask"}))
         if not whole and self.signal.dtype != np.float64:
             self.signal = self.signal.astype(np.float64)
         self.signal += sign * (signal if self.signal.dtype == np.float64 else signal.astype(np.int64))
@@ -307,7 +309,7 @@ class _Scratch:
 
     def __init__(self, parent: str | Path | None) -> None:
         self._parent = parent
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._kept: dict[Geometry, tuple[PixelSums, Path]] = {}
         self._numbers = count()
         self.nbytes = 0
@@ -315,9 +317,10 @@ class _Scratch:
     def put(self, geometry: Geometry, sums: PixelSums) -> None:
         """Write the arrays of `sums` to a file and forget them in memory."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="azimuthal-mean-frames-", dir=self._parent)
-        path = Path(self._folder.name) / f"{next(self._numbers)}.npz"
-        np.savez(path, **sums.arrays())
+            self._folder = Path(tempfile.mkdtemp(prefix="azimuthal-mean-frames-", dir=self._parent))
+            self._forget = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        path = self._folder / f"{next(self._numbers)}.npz"
+        np.savez(path, allow_pickle=False, **sums.arrays())
         self.nbytes += path.stat().st_size
         sums.set_arrays({})
         self._kept[geometry] = (sums, path)
@@ -343,7 +346,7 @@ class _Scratch:
         self._kept.clear()
         self.nbytes = 0
         if self._folder is not None:
-            self._folder.cleanup()
+            self._forget()
             self._folder = None
 
     def _delete(self, path: Path) -> None:

@@ -42,7 +42,7 @@ class Conditions:
     """
 
     splitting: str
-    solid_angle: str | None = None
+    solid_angle: Literal["relative", "absolute"] | None = None
     polarization: tuple[float, float] | None = None
     parallax: bool = False
     outliers: str | None = None
@@ -186,7 +186,7 @@ class BinnedSums:
 
     def difference_from(self, other: "BinnedSums") -> str | None:
         """Name what keeps `other` from being merged with this pattern, with both values; None where nothing does."""
-        if type(self) is not type(other):
+        if type(other) is not type(self):
             return f"kind differs ({type(self).__name__} and {type(other).__name__})"
         if self.unit != other.unit:
             return f"unit differs ({self.unit!r} and {other.unit!r})"
@@ -223,7 +223,7 @@ def union(patterns: Iterable[T]) -> T:
     first = parts[0]
     sums = np.array(first.sums)
     for number, part in enumerate(parts[1:], 2):
-        difference = first.difference_from(part) if isinstance(part, BinnedSums) else f"{type(part).__name__} is no pattern"
+        difference = first.difference_from(part)
         if difference:
             raise MergeError(f"union: pattern {number} cannot be merged with the first one: {difference}")
         sums += part.sums

@@ -1,0 +1,190 @@
+"""Merges over geometries, mean frames, and the budgets that they live under."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import azimuthal as az
+from azimuthal.errors import BinningError, FrameError
+
+SHAPE = (30, 24)
+BINS = az.RadialBins("2th_deg", 80, (0.0, 40.0))
+
+
+def geometry(angle=0.0, distance=0.1):
+    detector = az.Detector.from_name("detector", shape=SHAPE, pixel1=1e-3, pixel2=1e-3)
+    return az.Geometry(detector, distance, 0.011, 0.0122, rot2=np.radians(angle), wavelength=1e-10)
+
+
+def frame(seed, dtype=np.uint32, dummies=0.0):
+    rng = np.random.default_rng(seed)
+    values = rng.poisson(rng.gamma(0.5, 10.0, SHAPE)).astype(dtype)
+    values[rng.random(SHAPE) < dummies] = 4_000_000_000 if dtype == np.uint32 else 60_000
+    return values
+
+
+def integrator(angle=0.0, **keywords):
+    return az.Integrator(geometry(angle), BINS, **({"splitting": "no"} | keywords))
+
+
+def test_mean_frame_of_one_frame_is_its_pattern():
+    one = integrator()
+    sums = az.MeanFrames()
+    sums.add(one, frame(1), monitor=3.0)
+    np.testing.assert_allclose(sums.pattern.sums, one.integrate(frame(1), monitor=3.0).sums, rtol=1e-12)
+    assert sums.frames == 1
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+@pytest.mark.parametrize("dummies", [0.0, 0.1])
+def test_mean_frame_sums_signal_normalization_and_variance_pixel_by_pixel(splitting, dummies):
+    one = integrator(splitting=splitting, dummy=4_000_000_000, read_noise=2.0)
+    monitors = [1.0, 2.5, 0.5]
+    frames = [frame(seed, dummies=dummies) for seed in range(3)]
+    dark = np.full(SHAPE, 2.5)
+    sums = az.MeanFrames()
+    for each, monitor in zip(frames, monitors, strict=True):
+        sums.add(one, each, monitor=monitor, dark=dark, dark_variance=0.25)
+    valid = np.array([each != 4_000_000_000 for each in frames])
+    signal = np.where(valid, np.array(frames) - dark, 0).sum(axis=0)
+    variance = np.where(valid, np.array(frames) + 4.0 + 0.25, 0).sum(axis=0)
+    seen = (valid * np.array(monitors)[:, None, None]).sum(axis=0)
+    expected = az.Integrator(one.geometry, BINS, splitting=splitting, flat=np.where(seen > 0, seen, 0)).integrate(
+        signal, variance=variance
+    )
+    np.testing.assert_allclose(sums.pattern.sums, expected.sums, rtol=1e-11, atol=1e-9)
+
+
+def test_union_falls_and_mean_frame_stays_when_nothing_moves():
+    rng = np.random.default_rng(2)
+    texture = rng.gamma(0.3, 100.0, SHAPE)
+    one = integrator()
+    with az.MultiGeometry(BINS, splitting="no").mean_frames as sums:
+        frames = [rng.poisson(texture).astype(np.uint32) for _ in range(9)]
+        patterns = [one.integrate(each) for each in frames]
+        for each in frames:
+            sums.add(one, each)
+        first, merged = patterns[0].spottiness(), az.union(patterns).spottiness()
+        assert merged == pytest.approx(first / 3, rel=0.05)
+        assert sums.pattern.spottiness() == pytest.approx(first, rel=0.05)
+        assert az.independent_frames(patterns, sums.pattern) == pytest.approx(1.0, abs=0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from([0.0, 10.0, 20.0])), min_size=2, max_size=8), st.data())
+def test_mean_frame_with_a_frame_taken_out_has_the_bits_of_one_without_it(frames, data):
+    out = data.draw(st.integers(0, len(frames) - 1))
+    integrators = {angle: integrator(angle, dummy=4_000_000_000) for angle in (0.0, 10.0, 20.0)}
+
+    def sums_of(some):
+        sums = az.MeanFrames()
+        for seed, angle in some:
+            sums.add(integrators[angle], frame(seed, dummies=0.05))
+        return sums
+
+    removed = sums_of(frames)
+    seed, angle = frames[out]
+    removed.remove(integrators[angle], frame(seed, dummies=0.05))
+    fresh = sums_of(frames[:out] + frames[out + 1 :])
+    assert removed.frames == fresh.frames == len(frames) - 1
+    if dict.fromkeys(removed.geometries) == dict.fromkeys(fresh.geometries):
+        np.testing.assert_allclose(removed.pattern.sums, fresh.pattern.sums, rtol=1e-13)
+    last = integrators[frames[-1][1]]
+    for sums in (removed, fresh):
+        sums.add(last, frame(99))
+    if removed.geometries == fresh.geometries:
+        assert (removed.pattern.sums == fresh.pattern.sums).all()
+
+
+def test_mean_frame_refuses_to_take_out_what_it_cannot_exactly():
+    one = integrator()
+    sums = az.MeanFrames()
+    with pytest.raises(FrameError, match="no frame of this geometry"):
+        sums.remove(one, frame(1))
+    sums.add(one, frame(1, np.float64) + 0.5)
+    with pytest.raises(FrameError, match="not whole numbers"):
+        sums.remove(one, frame(1, np.float64) + 0.5)
+    with pytest.raises(FrameError, match="no frame with monitor 2.0"):
+        sums.remove(one, frame(1), monitor=2.0)
+    assert sums.frames == 1
+
+
+def test_mean_frames_without_frames_have_no_pattern():
+    with pytest.raises(FrameError, match="no frame was added"):
+        _ = az.MeanFrames().pattern
+
+
+def test_mean_frames_keep_to_their_budget_and_lose_nothing(tmp_path):
+    angles = [0.0, 5.0, 10.0, 15.0]
+    integrators = [integrator(angle) for angle in angles]
+    order = [0, 1, 2, 3, 0, 1, 2, 3, 2]
+    roomy = az.MeanFrames()
+    tight = az.MeanFrames(byte_budget=2 * SHAPE[0] * SHAPE[1] * 8, scratch=tmp_path)
+    for number, k in enumerate(order):
+        for sums in (roomy, tight):
+            sums.add(integrators[k], frame(number))
+        assert tight.nbytes <= tight.byte_budget
+        assert (tight.pattern.sums == roomy.pattern.sums).all()
+    assert list(tmp_path.rglob("*.npz"))
+    tight.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_frames_beyond_the_scratch_budget_stay_in_the_merge(tmp_path):
+    pixels = SHAPE[0] * SHAPE[1] * 8
+    sums = az.MeanFrames(byte_budget=pixels, scratch=tmp_path, scratch_budget=2 * pixels)
+    patterns = []
+    for number in range(12):
+        one = integrator(3.0 * number)
+        sums.add(one, frame(number))
+        patterns.append(one.integrate(frame(number)))
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.npz")) <= 2 * pixels
+    assert sums.frames == 12
+    np.testing.assert_allclose(sums.pattern.sums, az.union(patterns).sums, rtol=1e-12)
+
+
+def test_multigeometry_merges_in_any_order_and_is_readable_at_any_moment():
+    angles = [0.0, 8.0, 16.0]
+    frames = [(angle, frame(10 + k)) for k, angle in enumerate(angles * 2)]
+    merger = az.MultiGeometry(BINS, splitting="full")
+    each = [merger.add(geometry(angle), image, monitor=2.0) for angle, image in frames]
+    assert all(p.conditions.solid_angle == "absolute" for p in each)
+    np.testing.assert_allclose(merger.pattern.sums, az.union(each).sums, rtol=1e-13)
+    backwards = az.MultiGeometry(BINS, splitting="full")
+    for angle, image in reversed(frames):
+        backwards.add(geometry(angle), image, monitor=2.0)
+    np.testing.assert_allclose(backwards.pattern.sums, merger.pattern.sums, rtol=1e-12)
+    np.testing.assert_allclose(backwards.mean_frame_pattern.sums, merger.mean_frame_pattern.sums, rtol=1e-12)
+    assert merger.integrators.misses == 3
+    assert merger.integrators.hits == 3
+
+
+def test_multigeometry_takes_stacks():
+    stack = np.stack([frame(1), frame(2)])
+    merger = az.MultiGeometry(BINS)
+    patterns = merger.add(geometry(), stack, monitor=[1.0, 2.0])
+    assert len(patterns) == 2
+    np.testing.assert_array_equal(merger.pattern.sums, (patterns[0] | patterns[1]).sums)
+    assert merger.mean_frames.frames == 2
+
+
+def test_multigeometry_needs_bins_with_a_range_and_frames():
+    with pytest.raises(BinningError, match="covering"):
+        az.MultiGeometry(az.RadialBins("2th_deg", 10))
+    with pytest.raises(FrameError, match="no frame was added"):
+        _ = az.MultiGeometry(BINS).pattern
+
+
+def test_integrator_cache_drops_the_least_recently_used_beyond_its_budget():
+    size = integrator().nbytes
+    cache = az.IntegratorCache(BINS, byte_budget=2 * size + 1, splitting="no")
+    first = cache.integrator(geometry(0.0))
+    cache.integrator(geometry(1.0))
+    assert cache.integrator(geometry(0.0)) is first
+    cache.integrator(geometry(2.0))
+    assert cache.nbytes <= cache.byte_budget
+    assert cache.integrator(geometry(0.0)) is first
+    assert (cache.hits, cache.misses) == (2, 3)
+    cache.integrator(geometry(1.0))
+    assert cache.misses == 4
