@@ -1,5 +1,6 @@
 """PONI files: a geometry as text, in the four versions that pyFAI has written (1, 2, 2.1 and 3)."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -185,8 +186,10 @@ def detector_from_config(
     if file is None and name.replace(" ", "").lower() == "nexusdetector":
         raise DetectorError(f"the NeXus detector file {given.get('filename', '(no filename given)')!r} is not there")
     if file is not None:
-        detector = _from_file(file, shape)
-        return detector
+        changes = {key: given[key] for key in ("orientation",) if given.get(key)}
+        if (sensor := _sensor(given.get("sensor"))) is not None:
+            changes["sensor"] = sensor
+        return dataclasses.replace(_from_file(file, shape), **changes)
     if canonical_name(name) == GENERIC and shape is None and "max_shape" not in given:
         raise DetectorError(
             "a generic detector without max_shape has no shape: give shape=(rows, columns) of the frames"
@@ -235,14 +238,14 @@ def _from_file(file: Path, shape: tuple[int, int] | None) -> Detector:
 def detector_config(detector: Detector) -> tuple[str, dict[str, Any]]:
     """Return name and configuration of a detector, as :func:`detector_from_config` and pyFAI read them."""
     if detector.source is not None:
-        return "NexusDetector", {"filename": detector.source, "orientation": detector.orientation}
-    config: dict[str, Any] = {
+        config: dict[str, Any] = {"filename": detector.source, "orientation": detector.orientation}
+        return "NexusDetector", config | _sensor_config(detector)
+    config = {
         "pixel1": detector.pixel1,
         "pixel2": detector.pixel2,
         "orientation": detector.orientation,
     }
-    if detector.sensor is not None:
-        config["sensor"] = detector.sensor.config()
+    config |= _sensor_config(detector)
     if detector.name == GENERIC:
         return GENERIC, config | {"max_shape": list(detector.shape)}
     assert detector.max_shape is not None  # noqa: S101  set at construction
@@ -257,6 +260,10 @@ def detector_config(detector: Detector) -> tuple[str, dict[str, Any]]:
         "binning": list(detector.binning),
     }
     return detector.name, config
+
+
+def _sensor_config(detector: Detector) -> dict[str, Any]:
+    return {} if detector.sensor is None else {"sensor": detector.sensor.config()}
 
 
 def poni_text(geometry: Geometry) -> str:

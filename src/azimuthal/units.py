@@ -33,53 +33,57 @@ _CODES: dict[Kind, int] = {
 }
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def sin2_half(y: float, x: float, z: float) -> float:
     """Return sin² of half the scattering angle of a point; 0 at the sample itself."""
     r2 = y * y + x * x
     norm = math.sqrt(r2 + z * z)
-    if norm == 0.0:
-        return 0.0
-    if z >= 0.0:
-        return 0.5 * r2 / (norm * (norm + z))
-    return 0.5 * (norm - z) / norm
+    half = norm - z if z < 0.0 else r2 / (norm + z)
+    return 0.5 * half / norm if norm > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, inline="always")
-def azimuth_of(y: float, x: float) -> float:
-    """Return χ = atan2(y, x) in ]-π, π]: the half line y = -0 belongs to +π."""
-    chi = math.atan2(y, x)
-    return math.pi if chi <= -math.pi else chi
-
-
-@njit(cache=True, nogil=True, inline="always")
-def radial_of(code: int, factor: float, y: float, x: float, z: float) -> float:
-    """Return the radial coordinate of a point; `factor` comes from :meth:`RadialUnit.kernel_arguments`."""
-    if code == _TWO_THETA:
-        return factor * math.atan2(math.sqrt(y * y + x * x), z)
-    if code == _RADIUS:
-        return factor * math.sqrt(y * y + x * x)
-    if code == _CHI:
-        return factor * azimuth_of(y, x)
-    half = sin2_half(y, x, z)
-    if code == _DSTAR2:
-        return factor * half
-    q = factor * math.sqrt(half)
-    if code == _Q:
-        return q
-    if code == _LOG1P:
-        return math.log1p(q)
-    if code == _ARCSINH:
-        return math.asinh(q)
-    if q == 0.0:
-        return -math.inf
-    return math.log10(q) if code == _LOG10 else math.log(q)
-
-
-@njit(cache=True, nogil=True)
-def _fill_radial(code: int, factor: float, y: Floats, x: Floats, z: Floats, out: Floats) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill_azimuth(factor: float, y: Floats, x: Floats, out: Floats) -> None:
+    """Fill `factor` times χ = atan2(y, x) in ]-π, π] for points in 1-D arrays: the half line y = -0 belongs to +π."""
     for i in range(out.size):
-        out[i] = radial_of(code, factor, y[i], x[i], z[i])
+        chi = math.atan2(y[i], x[i])
+        out[i] = factor * (math.pi if chi <= -math.pi else chi)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill_radial(code: int, factor: float, y: Floats, x: Floats, z: Floats, out: Floats) -> None:
+    """Fill the radial coordinate of points in 1-D arrays.
+
+    `code` and `factor` come from :meth:`RadialUnit.kernel_arguments`. One simple loop for each kind: those without a
+    library call are vectorized by the compiler.
+    """
+    n = out.size
+    if code == _CHI:
+        fill_azimuth(factor, y, x, out)
+    elif code == _TWO_THETA:
+        for i in range(n):
+            out[i] = factor * math.atan2(math.sqrt(y[i] * y[i] + x[i] * x[i]), z[i])
+    elif code == _RADIUS:
+        for i in range(n):
+            out[i] = factor * math.sqrt(y[i] * y[i] + x[i] * x[i])
+    elif code == _DSTAR2:
+        for i in range(n):
+            out[i] = factor * sin2_half(y[i], x[i], z[i])
+    else:
+        for i in range(n):
+            out[i] = factor * math.sqrt(sin2_half(y[i], x[i], z[i]))
+        if code == _LOG1P:
+            for i in range(n):
+                out[i] = math.log1p(out[i])
+        elif code == _ARCSINH:
+            for i in range(n):
+                out[i] = math.asinh(out[i])
+        elif code == _LOG10:
+            for i in range(n):
+                out[i] = math.log10(out[i]) if out[i] > 0.0 else -math.inf
+        elif code == _LN:
+            for i in range(n):
+                out[i] = math.log(out[i]) if out[i] > 0.0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class RadialUnit:
         return self.name
 
     def kernel_arguments(self, wavelength: float | None) -> tuple[int, float]:
-        """Return the code and factor that :func:`radial_of` takes.
+        """Return the code and factor that the kernels take.
 
         Parameters
         ----------
@@ -171,7 +175,7 @@ class RadialUnit:
         points = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (y, x, z)))
         out = np.empty(points[0].shape)
         flat_y, flat_x, flat_z = (np.ascontiguousarray(a).reshape(-1) for a in points)
-        _fill_radial(code, factor, flat_y, flat_x, flat_z, out.reshape(-1))
+        fill_radial(code, factor, flat_y, flat_x, flat_z, out.reshape(-1))
         return out
 
 

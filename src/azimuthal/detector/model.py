@@ -124,9 +124,8 @@ class Detector:
     max_shape
         (rows, columns) before binning.
     corners
-        (rows, columns, 4, 3) positions (z, y, x) of the corners A(i, j), B(i+1, j), C(i+1, j+1), D(i, j+1) of every
-        pixel of the frame, for detectors that are not flat grids. They are the positions of the array's pixels,
-        whatever the orientation.
+        For detectors that are no flat grid of rectangles: (rows, columns, 4, 3) positions (z, y, x) of the corners
+        A(i, j), B(i+1, j), C(i+1, j+1), D(i, j+1) of every pixel of a frame in the native orientation.
     source
         File that it was read from.
     """
@@ -268,7 +267,7 @@ class Detector:
         """
         if self.corners is not None:
             raise DetectorError(f"detector {self.name!r}: its pixels are no grid, ask for its corners")
-        reverse = (self.orientation in (1, 2), self.orientation in (1, 4))
+        reverse = _reversed_axes(self.orientation)
         first, second = (
             _binned_spans(axis, n, pixel, b, flip)
             for axis, n, pixel, b, flip in zip(
@@ -276,6 +275,21 @@ class Detector:
             )
         )
         return first, second
+
+    @cached_property
+    def corner_positions(self) -> npt.NDArray[np.floating[Any]]:
+        """Positions (z, y, x) of the corners A, B, C, D of the array's pixels, in metres: (rows, columns, 4, 3).
+
+        The precision is that of the stored corners.
+
+        Raises
+        ------
+        DetectorError
+            For a detector that is not described by corners.
+        """
+        if self.corners is None:
+            raise DetectorError(f"detector {self.name!r}: its pixels are a grid, ask for spans()")
+        return oriented_corners(self.corners.array, self.orientation)
 
     def vector_areas(self) -> Floats:
         """Return area times normal of every pixel, in m²: (rows, columns, 3) float64, components (z, y, x).
@@ -288,9 +302,7 @@ class Detector:
         DetectorError
             For a detector that is not described by corners.
         """
-        if self.corners is None:
-            raise DetectorError(f"detector {self.name!r}: its pixels are a grid, ask for spans()")
-        stored = self.corners.array
+        stored = self.corner_positions
         areas = _vector_areas(stored.astype(np.float64))
         nominal = self.pixel1 * self.pixel2
         rounding = 4.0 * float(np.finfo(stored.dtype).eps) * float(np.nanmax(np.abs(stored)))
@@ -316,6 +328,23 @@ class Detector:
             raise DetectorError(f"detector {self.name!r}: its pixels are not contiguous, ask for spans() or corners")
         first, second = self.spans()
         return np.append(first[:, 0], first[-1, 1]), np.append(second[:, 0], second[-1, 1])
+
+
+def oriented_corners(corners: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Re-index corners (rows, columns, 4, 3) from the native orientation to another one, or back; read-only."""
+    rows, columns = _reversed_axes(orientation)
+    if rows:
+        corners = corners[::-1, :, [1, 0, 3, 2]]
+    if columns:
+        corners = corners[:, ::-1, [3, 2, 1, 0]]
+    if corners.flags.writeable or not corners.flags.c_contiguous:
+        corners = np.ascontiguousarray(corners)
+        corners.setflags(write=False)
+    return corners
+
+
+def _reversed_axes(orientation: int) -> tuple[bool, bool]:
+    return orientation in (1, 2), orientation in (1, 4)
 
 
 def _vector_areas(corners: Floats) -> Floats:

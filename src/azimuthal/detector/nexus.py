@@ -1,17 +1,23 @@
-"""NeXus detector files as pyFAI writes them: any arrangement of quadrilateral pixels."""
+"""NeXus detector files as pyFAI writes them: any arrangement of quadrilateral pixels.
 
+Their corners are those of the array's pixels, whatever orientation is written beside them.
+"""
+
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from azimuthal.detector.model import NATIVE_ORIENTATION, FrozenArray
+from azimuthal.detector.model import NATIVE_ORIENTATION, FrozenArray, oriented_corners
 from azimuthal.detector.sensor import Sensor
 from azimuthal.errors import DetectorError
 
 if TYPE_CHECKING:
     from azimuthal.detector.model import Detector
+
+_LOGGER = logging.getLogger("azimuthal.detector")
 
 
 def read_detector(cls: "type[Detector]", path: Path) -> "Detector":
@@ -59,19 +65,23 @@ def _detector(cls: "type[Detector]", group: Any, path: Path) -> "Detector":
         corners = np.where(nowhere[..., None, None], np.zeros((), corners.dtype), corners)
     dummy, delta_dummy = value("dummy"), value("delta_dummy")
     binning = value("binning")
-    orientation = value("orientation")
+    told = value("orientation")
+    orientation = NATIVE_ORIENTATION if told is None else int(told)
+    for extra in ("flatfield", "darkcurrent"):
+        if extra in group:
+            _LOGGER.warning("%s: its %s is not used; give it to the integrator", path, extra)
     return cls(
         name=group.name.rsplit("/", 1)[-1].replace("_", " "),
         shape=shape,
         pixel1=float(sizes[0]),
         pixel2=float(sizes[1]),
-        orientation=NATIVE_ORIENTATION if orientation is None else int(orientation),
+        orientation=orientation,
         binning=(1, 1) if binning is None else (int(binning[0]), int(binning[1])),
         dummy=None if dummy is None else float(dummy),
         delta_dummy=None if delta_dummy is None else float(delta_dummy),
         sensor=_sensor(value("sensor_material"), value("sensor_thickness")),
         mask_rule=FrozenArray(masked),
-        corners=None if corners is None else FrozenArray(corners),
+        corners=None if corners is None else FrozenArray(oriented_corners(corners, orientation)),
         source=str(path),
     )
 

@@ -12,13 +12,13 @@ from azimuthal.detector import Detector
 from azimuthal.errors import GeometryError
 from azimuthal.geometry import kernels
 from azimuthal.geometry.parallax import parallax_table
-from azimuthal.units import RadialUnit, radial_unit
+from azimuthal.units import RadialUnit, fill_azimuth, fill_radial, radial_unit
 
 Floats = npt.NDArray[np.float64]
 SolidAngle = Literal["relative", "absolute"]
 
-_NOTHING = np.empty(0)
-_NO_TABLE = (_NOTHING, _NOTHING)
+_NOTHING = np.empty((0, 0))
+_NO_TABLE = (np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,7 @@ class Geometry:
             one, two = self._centre_lines()
             kernels.grid_to_lab(one, two, self.distance, *self._placing(), 0, one.size, y, x, z)
         else:
-            points = self._centre_points()
-            kernels.points_to_lab(
-                points, self.distance, *self._placing(), 0, len(points), y.reshape(-1), x.reshape(-1), z.reshape(-1)
-            )
+            self._points_to_lab(self._centre_points(), y, x, z)
         return y, x, z
 
     def radial(self, unit: str | RadialUnit) -> Floats:
@@ -199,18 +196,10 @@ class Geometry:
         rows, columns = self.shape
         radial, chi = np.empty((rows, columns, 4)), np.empty((rows, columns, 4))
         if self.detector.corners is not None:
-            points = self._points(self.detector.corners.array.reshape(-1, 3))
-            kernels.points_to_radial(
-                points,
-                self.distance,
-                *self._placing(),
-                0,
-                len(points),
-                code,
-                factor,
-                radial.reshape(-1),
-                chi.reshape(-1),
-            )
+            y, x, z = (np.empty(radial.shape) for _ in range(3))
+            self._points_to_lab(self._points(self.detector.corner_positions.reshape(-1, 3)), y, x, z)
+            fill_radial(code, factor, y.reshape(-1), x.reshape(-1), z.reshape(-1), radial.reshape(-1))
+            fill_azimuth(1.0, y.reshape(-1), x.reshape(-1), chi.reshape(-1))
         elif self.contiguous:
             for grid, out in zip(self.vertices(unit), (radial, chi), strict=True):
                 kernels.corners_of_vertices(grid, 0, rows, out)
@@ -268,10 +257,8 @@ class Geometry:
             one, two = self._centre_lines()
             kernels.grid_polarization(one, two, self.distance, *self._placing(), 0, one.size, factor, *pair, out)
         else:
-            points = self._centre_points()
-            kernels.points_polarization(
-                points, self.distance, *self._placing(), 0, len(points), factor, *pair, out.reshape(-1)
-            )
+            y, x, z = (a.reshape(-1) for a in self.lab_centres())
+            kernels.fill_polarization(y, x, z, factor, *pair, out.reshape(-1))
         return out
 
     def _placing(self) -> tuple[Floats, Floats, Floats]:
@@ -292,26 +279,28 @@ class Geometry:
         one, two = self.detector.spans()
         return 0.5 * (one[:, 0] + one[:, 1]) - self.poni1, 0.5 * (two[:, 0] + two[:, 1]) - self.poni2
 
-    def _points(self, zyx: Floats) -> Floats:
-        return np.ascontiguousarray(np.asarray(zyx, dtype=np.float64) - np.array([0.0, self.poni1, self.poni2]))
+    def _points(self, zyx: npt.NDArray[np.floating[Any]]) -> Floats:
+        """Return points (n, 3) of the detector as float64 (3, n), relative to the PONI."""
+        return np.ascontiguousarray(zyx.astype(np.float64).T) - np.array([[0.0], [self.poni1], [self.poni2]])
 
     def _centre_points(self) -> Floats:
-        assert self.detector.corners is not None  # noqa: S101  callers asked
-        return self._points(self.detector.corners.array.astype(np.float64).mean(axis=2).reshape(-1, 3))
+        return self._points(self.detector.corner_positions.mean(axis=2, dtype=np.float64).reshape(-1, 3))
+
+    def _points_to_lab(self, points: Floats, y: Floats, x: Floats, z: Floats) -> None:
+        flat = y.reshape(-1), x.reshape(-1), z.reshape(-1)
+        kernels.points_to_lab(points, self.distance, *self._placing(), 0, points.shape[1], *flat)
 
     def _fill_centres(self, code: int, factor: float, radial: Floats, chi: Floats) -> None:
+        """Fill radial coordinate and azimuth of the pixel centres, each (rows, columns) or (0, 0)."""
         if self.detector.corners is None:
             one, two = self._centre_lines()
-            empty = np.empty((0, 0))
-            kernels.grid_to_radial(
-                one, two, self.distance, *self._placing(), 0, one.size, code, factor,
-                radial if radial.size else empty, chi if chi.size else empty,
-            )  # fmt: skip
+            kernels.grid_to_radial(one, two, self.distance, *self._placing(), 0, one.size, code, factor, radial, chi)
             return
-        points = self._centre_points()
-        kernels.points_to_radial(
-            points, self.distance, *self._placing(), 0, len(points), code, factor, radial.reshape(-1), chi.reshape(-1)
-        )
+        y, x, z = (a.reshape(-1) for a in self.lab_centres())
+        if radial.size:
+            fill_radial(code, factor, y, x, z, radial.reshape(-1))
+        if chi.size:
+            fill_azimuth(1.0, y, x, chi.reshape(-1))
 
     def _grid(self, one: Floats, two: Floats, code: int, factor: float) -> tuple[Floats, Floats]:
         radial, chi = np.empty((one.size, two.size)), np.empty((one.size, two.size))
@@ -331,7 +320,7 @@ class Geometry:
             one, two = self._centre_lines()
             kernels.grid_solid_angle(one, two, *sizes, self.distance, 0, one.size, out)
             return out
-        centres = self._centre_points() + np.array([self.distance, 0.0, 0.0])
+        centres = (self._centre_points() + np.array([[self.distance], [0.0], [0.0]])).T
         area = detector.vector_areas().reshape(-1, 3) / (detector.pixel1 * detector.pixel2)
         radius = np.sqrt(np.einsum("ij,ij->i", centres, centres))
         out.reshape(-1)[:] = np.abs(np.einsum("ij,ij->i", area, centres)) * self.distance**2 / radius**3
