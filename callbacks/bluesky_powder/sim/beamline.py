@@ -85,7 +85,7 @@ class Beamline:
         *,
         detector: str | Detector = "Eiger2 CdTe 1M",
         distance: float = 0.2,
-        wavelength: float = 0.5e-10,
+        wavelength: float = 0.3e-10,
         powder: Powder | None = None,
         beam_width: float = 0.2,
         exposure_time: float = 0.2,

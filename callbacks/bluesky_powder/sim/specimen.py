@@ -41,13 +41,13 @@ class Powder:
     """
 
     crystal: CubicCrystal = CEO2
-    crystallites: float = 6000.0
+    crystallites: float = 1600.0
     acceptance: float = 5e-3
     volume_spread: float = 0.9
-    smooth_share: float = 0.25
-    ring_power: float = 3.0
-    ring_width: float = 6e-4
-    spot_width: float = 7e-4
+    smooth_share: float = 0.08
+    ring_power: float = 9.0
+    ring_width: float = 8e-4
+    spot_width: float = 4.5e-4
     background: float = 100.0
 
     def ring_count(self, ring: Ring) -> float:
