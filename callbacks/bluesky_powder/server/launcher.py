@@ -1,0 +1,260 @@
+"""Starting and stopping the server."""
+
+import atexit
+import ipaddress
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from bluesky_powder.errors import ServerError
+from bluesky_powder.server.folder import Folder
+from bluesky_powder.server.growing import ExpectedShape
+from bluesky_powder.server.log import ServerLog
+from bluesky_powder.server.tables import check_serialised, serialise
+
+logger = logging.getLogger("bluesky_powder.server")
+
+Access = Literal["key", "public"]
+
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 20.0
+_OPEN_REQUESTS = 3
+"""Seconds that requests under way are given at the end."""
+_STREAM_MESSAGES = 4000
+"""Messages kept for subscribers that come late; a frame takes about 10 of them, of 16 kB each."""
+
+
+class PowderServer:
+    """A Tiled server in this process, for one folder.
+
+    Catalog (SQLite), tables (DuckDB) and arrays (zarr) live in the folder and are there again at the next start. Live
+    subscriptions work. Runs can be asked for as documents. Tables and arrays may be read while they grow.
+
+    Parameters
+    ----------
+    directory
+        The folder; made when it does not exist.
+    host
+        Address to listen at; 127.0.0.1 can be reached from this machine only.
+    port
+        0 takes a free one.
+    api_key
+        Letters and digits; generated unless given. Never logged.
+    readable
+        Folders whose files may be registered and read; remembered with the folder.
+    access
+        "key": nothing without the key; "public": anyone may read, the key is for writing.
+
+    Raises
+    ------
+    ServerError
+        At start, if the folder, the port or the installed Tiled does not do.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        readable: Iterable[str | Path] = (),
+        access: Access = "key",
+    ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isalnum()):
+            raise ServerError("an API key consists of letters and digits only, at least one")
+        self._host, self._wanted_port, self._access = host, port, access
+        self._readable = list(readable)
+        self._folder = Folder.at(directory)
+        self.api_key = api_key or secrets.token_hex(16)
+        self._log = ServerLog(self._folder.log, self.api_key)
+        self._uvicorn: Any = None
+        self._thread: threading.Thread | None = None
+        self._port = 0
+
+    @property
+    def directory(self) -> Path:
+        """The folder, absolute."""
+        return self._folder.path
+
+    @property
+    def spool(self) -> Path:
+        """Where publishers into this server keep documents on their way."""
+        return self._folder.spool
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the server answers."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def uri(self) -> str:
+        """Address, without the key; for browsers and for ``tiled.client.from_uri(uri, api_key=...)``.
+
+        Raises
+        ------
+        ServerError
+            If the server has not been started.
+        """
+        if not self._port:
+            raise ServerError("the server has not been started, so it has no address yet")
+        return f"http://{_reachable(self._host)}:{self._port}"
+
+    def client(self) -> Any:
+        """Return a Tiled client of this server."""
+        from tiled.client import from_uri
+
+        return from_uri(self.uri, api_key=self.api_key)
+
+    def start(self) -> Self:
+        """Start, and return when requests are answered."""
+        if self._thread is not None:
+            return self
+        listening = self._listen()
+        try:
+            self._folder.lock()
+        except ServerError:
+            listening.close()
+            raise
+        self._log.open()
+        try:
+            self._run(listening)
+        except BaseException:
+            listening.close()
+            self.close()
+            raise
+        atexit.register(self.close)
+        logger.info("serving %s at %s", self.directory, self.uri)
+        return self
+
+    def close(self) -> None:
+        """Stop: requests under way are finished or, after some seconds, cut. Calling it again does nothing."""
+        atexit.unregister(self.close)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._uvicorn.should_exit = True
+            thread.join(_STOP_TIMEOUT)
+            if thread.is_alive():
+                logger.error("the server of %s does not stop; a request seems stuck", self.directory)
+        self._log.close()
+        self._folder.unlock()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.close()
+
+    def __repr__(self) -> str:
+        where = self.uri if self.running else "not running"
+        return f"<PowderServer {self.directory} {where}>"
+
+    def _listen(self) -> socket.socket:
+        """Take the port before anything else: whether it is free is known at once, and whose fault it is."""
+        try:
+            family = socket.getaddrinfo(self._host, self._wanted_port, type=socket.SOCK_STREAM)[0][0]
+            listening = socket.create_server((self._host, self._wanted_port), family=family)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ServerError(f"cannot listen at {self._host} port {self._wanted_port}: {reason}") from error
+        self._port = listening.getsockname()[1]
+        return listening
+
+    def _run(self, listening: socket.socket) -> None:
+        import uvicorn
+        from tiled.storage import get_storage
+
+        storage_uri, app = self._build()
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,  # its lines would hold keys given as ?api_key=
+            timeout_graceful_shutdown=_OPEN_REQUESTS,
+        )
+        self._uvicorn = uvicorn.Server(config)
+        thread = threading.Thread(target=self._serve, args=(listening,), name="bluesky-powder-server", daemon=True)
+        thread.start()
+        self._thread = thread
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._uvicorn.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise ServerError(f"the server of {self.directory} does not start{self._why()}; see {self._folder.log}")
+            time.sleep(0.02)
+        check_serialised(get_storage(storage_uri))
+        self._folder.note_address(self.uri)
+
+    def _serve(self, listening: socket.socket) -> None:
+        try:
+            self._uvicorn.run(sockets=[listening])
+        except SystemExit:
+            # uvicorn's way to say that the start failed; the reason is in the log.
+            return
+
+    def _build(self) -> tuple[str, Any]:
+        """Return the storage's URI and the app."""
+        from tiled.catalog import from_uri
+        from tiled.config import Authentication
+        from tiled.server.app import build_app
+        from tiled.storage import get_storage
+        from tiled.utils import ensure_uri
+
+        storage_uri = ensure_uri(f"duckdb:///{self._folder.tables}")
+        try:
+            catalog = from_uri(
+                str(self._folder.catalog),
+                writable_storage=[str(self._folder.arrays), storage_uri],
+                readable_storage=[str(path) for path in self._folder.readable(self._readable)],
+                # Takes a subprocess and seconds, so only where it is needed.
+                init_if_not_exists=not self._folder.has_catalog,
+                cache_config={"uri": "memory", "maxsize": _STREAM_MESSAGES, "data_ttl": 3600, "seq_ttl": 2_592_000},
+            )
+        except ServerError:
+            raise
+        except Exception as error:
+            raise ServerError(f"{self.directory} cannot be opened as a Tiled catalog: {error}") from error
+        serialise(get_storage(storage_uri))
+        app = build_app(
+            catalog,
+            authentication=Authentication(
+                single_user_api_key=self.api_key, allow_anonymous_access=self._access == "public"
+            ),
+            include_routers=_routers(),
+        )
+        app.add_middleware(ExpectedShape)
+        return storage_uri, app
+
+    def _why(self) -> str:
+        return f": {self._log.last_error}" if self._log.last_error else ""
+
+
+def _routers() -> list[Any]:
+    """Teach Tiled to give runs as documents, and return the routes that Bluesky's client expects."""
+    from bluesky_tiled_plugins.exporters import json_seq_exporter
+    from bluesky_tiled_plugins.routers.validator import router
+    from tiled.media_type_registration import default_serialization_registry
+
+    default_serialization_registry.register("BlueskyRun", "application/json-seq", json_seq_exporter)
+    return [router]
+
+
+def _reachable(host: str) -> str:
+    """Return an address that clients on this machine can use."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"
