@@ -98,7 +98,8 @@ def run_figure(
     label = radial_unit(unit).label
     groups = _Groups(streams["primary"], position, position_units, tuple(still))
     figure = Figure(figsize=(10, 8), dpi=150, layout="constrained")
-    upper, lower = figure.subfigures(2, 1, hspace=0.02)
+    rows: Any = figure.subfigures(2, 1, hspace=0.02)
+    upper, lower = rows
     panels = [upper.subplots()] if first_frame is None else list(upper.subplots(1, 2, width_ratios=(0.86, 1)))
     if first_frame is not None:
         _draw_frame(panels[0], first_frame)

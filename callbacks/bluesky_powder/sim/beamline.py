@@ -14,13 +14,13 @@ import bluesky.preprocessors as bpp
 import numpy as np
 import numpy.typing as npt
 import yaml
-from azimuthal.goniometer import Goniometer
 from bluesky.run_engine import get_bluesky_event_loop
 from bluesky.utils import MsgGenerator
 from ophyd_async.core import init_devices, soft_signal_r_and_setter
 
 from azimuthal.detector import Detector
 from azimuthal.geometry import Geometry
+from azimuthal.goniometer import Goniometer
 from azimuthal.poni import detector_config
 from bluesky_powder.errors import BlueskyPowderError
 from bluesky_powder.recipe import Recipe
@@ -149,7 +149,7 @@ class Beamline:
             **sections,
         }
         path = self.directory / name
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        path.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
         return Recipe.load(path)
 
     async def expose(self, exposure_time: float) -> npt.NDArray[np.uint32]:
