@@ -177,8 +177,8 @@ def detector_from_config(
     """
     given = {str(key).lower(): value for key, value in config.items() if value is not None}
     for key in ("splinefile", "x_offset_file", "y_offset_file"):
-        if str(given.pop(key, "")).lower() not in _NOTHING:
-            raise DetectorError(_no_spline(config.get(key, key)))
+        if str(file := given.pop(key, "")).lower() not in _NOTHING:
+            raise DetectorError(_no_spline(file))
     unknown = sorted(set(given) - _CONFIG_KEYS)
     if unknown:
         _LOGGER.warning("detector %s: ignored unknown configuration %s", name, ", ".join(unknown))

@@ -72,10 +72,13 @@ class AxisLayout:
     wide: float = 1.0
     gap: float = 0.0
 
-    @property
-    def uniform(self) -> bool:
-        """Whether all pixels have one size."""
-        return not self.module or self.wide == 1.0
+    def uniform(self, n: int) -> bool:
+        """Return whether `n` pixels all have one size."""
+        return not self.module or self.wide == 1.0 or n <= self.module
+
+    def contiguous(self, n: int) -> bool:
+        """Return whether `n` pixels leave no gap between them."""
+        return not self.module or self.gap == 0.0 or n <= self.module
 
     def spans(self, n: int, pixel: float) -> Floats:
         """Return where each of `n` pixels begins and ends, in metres: (n, 2), increasing."""
@@ -230,27 +233,32 @@ class Detector:
     @property
     def uniform(self) -> bool:
         """Whether all pixels are equal rectangles on one plane."""
-        return self.corners is None and all(axis.uniform for axis in self.layout)
+        return self.corners is None and all(axis.uniform(n) for axis, n in zip(self.layout, self._full(), strict=True))
 
-    @property
+    @cached_property
     def flat(self) -> bool:
         """Whether all pixels lie in the plane z = 0."""
-        return self.corners is None or not np.any(self.corners.array[..., 0])
+        return self.corners is None or not bool(np.any(self.corners.array[..., 0]))
 
     @property
     def contiguous(self) -> bool:
         """Whether neighbouring pixels share their edges, so that a grid of vertices describes them all."""
-        return self.corners is None and all(axis.gap == 0.0 for axis in self.layout)
+        return self.corners is None and all(
+            axis.contiguous(n) for axis, n in zip(self.layout, self._full(), strict=True)
+        )
 
     @cached_property
     def mask(self) -> Mask:
         """Gaps and dead pixels: (rows, columns) bool, True = masked, read-only."""
-        assert self.max_shape is not None  # noqa: S101  set in __post_init__
-        mask = self.mask_rule.on(self.max_shape, self.binning)
+        mask = self.mask_rule.on(self._full(), self.binning)
         if mask.shape != self.shape:
             raise DetectorError(f"detector {self.name!r}: mask {mask.shape} and frames {self.shape} differ in shape")
         mask.setflags(write=False)
         return mask
+
+    def _full(self) -> tuple[int, int]:
+        assert self.max_shape is not None  # noqa: S101  set in __post_init__
+        return self.max_shape
 
     def spans(self) -> tuple[Floats, Floats]:
         """Return where each row and each column of pixels begins and ends, in metres.
@@ -353,7 +361,7 @@ def _vector_areas(corners: Floats) -> Floats:
 
 
 def _binned_spans(axis: AxisLayout, n: int, pixel: float, binning: int, flip: bool) -> Floats:
-    if axis.uniform and not axis.gap:
+    if axis.uniform(n * binning) and axis.contiguous(n * binning):
         spans = AxisLayout().spans(n, pixel)
     else:
         own = axis.spans(n * binning, pixel / binning)

@@ -39,7 +39,8 @@ class Geometry:
     wavelength
         In metres, or None.
     parallax
-        Whether positions are corrected for the depth at which the sensor absorbs; needs a wavelength and a sensor.
+        Whether positions are corrected for the depth at which the sensor absorbs; needs a wavelength, a sensor and a
+        flat detector.
 
     Raises
     ------
@@ -267,6 +268,10 @@ class Geometry:
     def _parallax_table(self) -> tuple[Floats, Floats]:
         if self.wavelength is None:
             raise GeometryError("the parallax correction needs a wavelength and the geometry has none")
+        if not self.detector.flat:
+            raise GeometryError(
+                f"the parallax correction is known for flat detectors only, and {self.detector.name!r} is not flat"
+            )
         if self.detector.sensor is None:
             raise GeometryError(
                 f"the parallax correction needs to know the sensor, and detector {self.detector.name!r} does not: add "
@@ -312,9 +317,9 @@ class Geometry:
         out = np.empty(self.shape)
         if detector.corners is None:
             sizes = [
-                np.ones(n) if layout.uniform else np.abs(spans[:, 1] - spans[:, 0]) / pixel
-                for n, layout, spans, pixel in zip(
-                    self.shape, detector.layout, detector.spans(), (detector.pixel1, detector.pixel2), strict=True
+                np.ones(n) if detector.uniform else np.abs(spans[:, 1] - spans[:, 0]) / pixel
+                for n, spans, pixel in zip(
+                    self.shape, detector.spans(), (detector.pixel1, detector.pixel2), strict=True
                 )
             ]
             one, two = self._centre_lines()
