@@ -62,6 +62,7 @@ def run_figure(
     *,
     unit: str,
     position: str | None = None,
+    position_label: str | None = None,
     position_units: str = "",
     title: str = "",
     first_frame: FirstFrame | None = None,
@@ -78,8 +79,8 @@ def run_figure(
         Name of the radial unit, such as ``"2th_deg"``.
     position
         Data key of `primary` by which frames are grouped; None takes them as one group.
-    position_units
-        Its units.
+    position_label, position_units
+        What to call it, and its units.
     title
         Above all.
     first_frame
@@ -96,7 +97,7 @@ def run_figure(
 
     radial = _one(streams["axes"]["radial"])
     label = radial_unit(unit).label
-    groups = _Groups(streams["primary"], position, position_units, tuple(still))
+    groups = _Groups(streams["primary"], position, position_label or position or "", position_units, tuple(still))
     figure = Figure(figsize=(10, 8), dpi=150, layout="constrained")
     rows: Any = figure.subfigures(2, 1, hspace=0.02)
     upper, lower = rows
@@ -117,9 +118,10 @@ def run_figure(
 class _Groups:
     """The frames of a run by position, in the order in which positions came."""
 
-    def __init__(self, primary: Columns, position: str | None, units: str, still: Sequence[float]) -> None:
+    def __init__(self, primary: Columns, position: str | None, name: str, units: str, still: Sequence[float]) -> None:
         self.primary = primary
         self.position = position
+        self.name = name
         self.intensity = np.asarray(primary["intensity"], dtype=np.float64)
         number = len(self.intensity)
         self.values = np.zeros(number) if position is None else _column(primary, position)
@@ -206,7 +208,7 @@ def _draw_patterns(axes: Axes, radial: Floats, groups: _Groups, label: str) -> N
     axes.margins(x=0.07, y=0.03)
     _name(
         axes,
-        f"patterns by {groups.position}" if groups.position else "pattern",
+        f"patterns by {groups.name}" if groups.position else "pattern",
         label,
         "√ intensity, shifted (arb. units)",
     )
