@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from azimuthal.errors import FileFormatError
 from azimuthal.pattern import Pattern
@@ -37,10 +38,35 @@ def write_xye(path: str | Path, pattern: Pattern, comments: Iterable[str] = ()) 
     if pattern.wavelength is not None:
         angstrom = pattern.wavelength * 1e10
         head.append(f"wavelength {angstrom:.8g} A ({HC_ANGSTROM_KEV / angstrom:.6g} keV)")
-    head.append("2theta (degrees)  intensity  standard error")
+    write_xye_columns(path, two_theta[keep], pattern.intensity[keep], pattern.sem[keep], head)
+
+
+def write_xye_columns(
+    path: str | Path, two_theta: ArrayLike, intensity: ArrayLike, sem: ArrayLike, comments: Iterable[str] = ()
+) -> None:
+    """Write three columns as `write_xye` does; for patterns of which only these are left, such as stored ones.
+
+    Parameters
+    ----------
+    path
+        The file; it is replaced.
+    two_theta, intensity, sem
+        (n,), degrees; lines with a value that is not finite are left out.
+    comments
+        Lines for the head of the file.
+
+    Raises
+    ------
+    FileFormatError
+        If no line is left.
+    """
+    columns = np.array([two_theta, intensity, sem], dtype=np.float64)
+    rows = columns[:, np.isfinite(columns).all(axis=0)].T
+    if not len(rows):
+        raise FileFormatError(f"{path}: the pattern has no filled bin to write")
+    head = [*comments, "2theta (degrees)  intensity  standard error"]
     lines = ["' " + part for line in head for part in str(line).splitlines()]
-    rows = zip(two_theta[keep], pattern.intensity[keep], pattern.sem[keep], strict=True)
-    lines += [f"{x:.8f} {intensity:.9g} {sem:.9g}" for x, intensity, sem in rows]
+    lines += [f"{x:.8f} {y:.9g} {error:.9g}" for x, y, error in rows]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
