@@ -1,11 +1,11 @@
 """The matrix in its two orders, and the sums over it, against dense numpy."""
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import naive
 from azimuthal.csr import PixelMatrix, kernels
 
 N_BINS = 9

@@ -1,12 +1,12 @@
 """Integration of frames: against naive sums, and the many ways in which a frame can be odd."""
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import azimuthal as az
+import naive
 from azimuthal.errors import BinningError, FrameError
 
 SHAPE = (40, 50)

@@ -2,12 +2,12 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import naive
 from azimuthal.errors import MergeError, PatternError
 from azimuthal.pattern import Pattern, grade, independent_frames, independent_frames_from, union
 from azimuthal.pattern.sums import Conditions

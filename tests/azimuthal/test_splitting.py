@@ -1,11 +1,11 @@
 """Shares of bins against the dense truth of tests/naive.py."""
 
-import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import naive
 from azimuthal.errors import BinningError
 from azimuthal.splitting import Corners, check_splitting, half_widths, share_bbox, share_full, share_whole
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+
 from bluesky_powder.errors import RecipeError
 from bluesky_powder.recipe import Recipe
 
