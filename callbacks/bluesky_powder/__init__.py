@@ -1,6 +1,6 @@
 """Live powder diffraction for Bluesky: frames in as documents, patterns and spottiness out as documents.
 
-`PowderReduction` is the callback, `Recipe` says what it does, `replay` does it to a run that is over. The way of a frame:
+`PowderReduction` is the callback, `Recipe` says what it does, `replay` does it to a run that is over. A frame's way:
 `recipe` (what to do), `frames` (documents to frames), `reduction` (frames to derived documents), `publish` (to Tiled).
 """
 

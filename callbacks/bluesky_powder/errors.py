@@ -31,3 +31,7 @@ class DerivedRunError(BlueskyPowderError, KeyError, ValueError):
     def __str__(self) -> str:
         """Return the message itself; KeyError would show its repr."""
         return str(self.args[0]) if self.args else ""
+
+
+class ReplayError(BlueskyPowderError, ValueError):
+    """What was given to replay is neither documents nor a run that can give them."""

@@ -1,0 +1,153 @@
+"""What comes out of this room: the images of one raw event with everything that reducing them needs, or why not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in the documents.
+
+    Attributes
+    ----------
+    frames
+        Data key of the frames.
+    stream
+        Stream to take them from; None: the first that has the key, `dark` and `baseline` apart.
+    positions
+        Goniometer position -> data key or number.
+    monitor
+        Data key or number; None where none is wanted.
+    """
+
+    frames: str
+    stream: str | None
+    positions: Mapping[str, str | float]
+    monitor: str | float | None
+
+    @classmethod
+    def by(cls, recipe: Recipe) -> "Wanted":
+        """Return what a recipe looks for."""
+        return cls(recipe.frames, recipe.stream, recipe.geometry.motors, recipe.corrections.monitor)
+
+    @property
+    def data_keys(self) -> set[str]:
+        """Data keys of positions and monitor."""
+        return {source for source in (*self.positions.values(), self.monitor) if isinstance(source, str)}
+
+
+class Images(Protocol):
+    """Where the images of one event are."""
+
+    @property
+    def nbytes_held(self) -> int:
+        """Bytes that this object itself keeps in memory."""
+
+    def read(self) -> NDArray[Any]:
+        """Return the images, (k, rows, columns).
+
+        Raises
+        ------
+        FrameSkipped
+            If they cannot be had; the message is the reason.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The images that share one raw event; usually one.
+
+    Attributes
+    ----------
+    run, stream, seq_num
+        Uid of the raw run, name of the stream, number of the event in it.
+    count
+        How many images the documents announce.
+    images
+        Where they are.
+    positions
+        Goniometer position -> value, in the units that the goniometer's file means.
+    monitor
+        As recorded; NaN where it is missing; None where the recipe wants none.
+    monitor_problem
+        Why the monitor is missing, "" where it is not.
+    event_uid
+        Of the raw event, "" where there is none (fly scans).
+    time
+        Of the raw event; without one, when the frame was announced.
+    """
+
+    run: str
+    stream: str
+    seq_num: int
+    count: int
+    images: Images
+    positions: Mapping[str, float]
+    monitor: float | None
+    monitor_problem: str
+    event_uid: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Images that cannot be reduced.
+
+    Attributes
+    ----------
+    seq_num
+        Of the event; None where even that is unknown.
+    count
+        How many images.
+    reason
+        Why, and the way out.
+    """
+
+    seq_num: int | None
+    count: int
+    reason: str
+
+
+def as_images(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as images, (k, rows, columns).
+
+    Parameters
+    ----------
+    array
+        (rows, columns), (k, rows, columns) or (1, k, rows, columns).
+
+    Raises
+    ------
+    FrameSkipped
+        If it holds no images.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        raise FrameSkipped(f"the frame's dtype {array.dtype} is not a real number")
+    if array.ndim == 2:
+        return array[np.newaxis]
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 3 or 0 in array.shape:
+        raise FrameSkipped(f"the frame has shape {array.shape}; need (rows, columns) or (k, rows, columns)")
+    return array
+
+
+def is_image(data_key: Mapping[str, Any]) -> bool:
+    """Tell whether a data key's shape is that of an image, rather than a number or a spectrum."""
+    return sum(size != 1 for size in data_key.get("shape") or ()) >= 2
+
+
+def images_per_event(data_key: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
+    """Return how many images an event has, after its descriptor and the file's parameters."""
+    shape: Sequence[Any] = data_key.get("shape") or ()
+    if len(shape) >= 3 and isinstance(shape[-3], int) and shape[-3] > 1:
+        return shape[-3]
+    return int(parameters.get("multiplier") or parameters.get("frame_per_point") or 1)

@@ -1,0 +1,214 @@
+"""Frames so far: their union and their mean frame, in the order of seq_nums, whatever order they came in.
+
+What is emitted for a seq_num describes the latest versions of all frames up to it. A frame that comes late, or again
+after a pause, takes everything after it out, and those frames go back in when their turn comes; so live and replayed
+reductions add the same numbers in the same order.
+"""
+
+import logging
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azimuthal import AzimuthalError, Geometry, MeanFrames, Pattern, independent_frames_from, union
+from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.frames import Frame
+from bluesky_powder.reduction.documents import KINDS, spottiness
+from bluesky_powder.reduction.history import History
+from bluesky_powder.reduction.patterns import FrameReducer, Reduced
+
+LOGGER = logging.getLogger("bluesky_powder.reduction")
+NO_MEAN_FRAME = {f"mean_frame_spottiness{kind}": math.nan for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """State after one event.
+
+    Attributes
+    ----------
+    seq_num, time
+        Of the event.
+    pattern
+        Union of the patterns up to it.
+    frames
+        How many images are in it.
+    mean_frame
+        The five spottiness numbers of the mean frame, by data key.
+    independent_frames, reason
+        The number, and why it is NaN ("" where it is not).
+    """
+
+    seq_num: int
+    time: float
+    pattern: Pattern
+    frames: int
+    mean_frame: dict[str, float]
+    independent_frames: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """All frames of the geometries so far.
+
+    Attributes
+    ----------
+    time
+        Of the last event in it.
+    pattern
+        Their union.
+    geometries
+        How many.
+    """
+
+    time: float
+    pattern: Pattern
+    geometries: int
+
+
+class Cumulative:
+    """Accumulates one run.
+
+    Parameters
+    ----------
+    reducer
+        For frames that have to be read again.
+    byte_budget
+        What pixel sums may occupy.
+    scratch
+        Folder for scratch files.
+
+    Attributes
+    ----------
+    history
+        The events so far.
+    mean_lost
+        Why there is no mean frame any more; "" while there is one.
+    """
+
+    def __init__(self, reducer: FrameReducer, *, byte_budget: int = 2**30, scratch: str | Path | None = None) -> None:
+        self.history = History(scratch)
+        self._reducer = reducer
+        self._budget: dict[str, Any] = {"byte_budget": byte_budget, "scratch": scratch}
+        self._mean = MeanFrames(**self._budget)
+        self.mean_lost = ""
+        self._union: Pattern | None = None
+        self._applied: list[int] = []
+        self._frames = 0
+        self._excesses: list[float] = []
+        self._geometries: set[Geometry] = set()
+
+    def put(self, frame: Frame, reduced: Reduced) -> Iterator[SoFar | Merged]:
+        """Add an event, or replace it; yield what is new, in the order in which it is to be emitted."""
+        seq_num = frame.seq_num
+        if self._applied and self._applied[-1] >= seq_num:
+            self._retract(seq_num)
+        self.history.put(frame, reduced)
+        after = self._applied[-1] + 1 if self._applied else None
+        for earlier in self.history.seq_nums(after, seq_num):
+            yield from self._apply(earlier, None)
+        yield from self._apply(seq_num, reduced)
+
+    def finish(self) -> Iterator[SoFar | Merged]:
+        """Put back what still is out, then yield the merge of everything."""
+        after = self._applied[-1] + 1 if self._applied else None
+        for seq_num in self.history.seq_nums(after):
+            yield from self._apply(seq_num, None)
+        if self._union is not None:
+            yield self._merged()
+
+    def close(self) -> None:
+        """Remove scratch files."""
+        self.history.close()
+        self._mean.close()
+
+    def _apply(self, seq_num: int, reduced: Reduced | None) -> Iterator[SoFar | Merged]:
+        """Take an event in; a new geometry first closes the merge of those before it."""
+        entry = self.history[seq_num]
+        if self._geometries and entry.geometry not in self._geometries:
+            yield self._merged()
+        self._take_in(seq_num, reduced.pattern if reduced else self.history.pattern(seq_num))
+        if not self.mean_lost:
+            self._add_to_mean(seq_num, reduced)
+        yield self._so_far(seq_num)
+
+    def _take_in(self, seq_num: int, pattern: Pattern) -> None:
+        entry = self.history[seq_num]
+        self._union = pattern if self._union is None else union((self._union, pattern))
+        self._geometries.add(entry.geometry)
+        self._applied.append(seq_num)
+        self._frames += entry.frames
+        self._excesses.extend(entry.mean_excess)
+
+    def _retract(self, seq_num: int) -> None:
+        """Take every event from `seq_num` on out again."""
+        cut = bisect_left(self._applied, seq_num)
+        keep, out = self._applied[:cut], self._applied[cut:]
+        if not self.mean_lost:
+            self._take_out_of_mean(out, keep)
+        self._union, self._geometries, self._applied, self._frames, self._excesses = None, set(), [], 0, []
+        for number in keep:
+            self._take_in(number, self.history.pattern(number))
+
+    def _add_to_mean(self, seq_num: int, reduced: Reduced | None) -> None:
+        try:
+            self._change_mean(self._mean.add, reduced or self._reread(seq_num))
+        except Exception as error:
+            self.mean_lost = f"there is no mean frame from event {seq_num} on: {error}"
+            LOGGER.warning("%s", self.mean_lost, exc_info=not isinstance(error, FrameSkipped | AzimuthalError))
+
+    def _take_out_of_mean(self, out: list[int], keep: list[int]) -> None:
+        try:
+            for number in out:
+                self._change_mean(self._mean.remove, self._reread(number))
+        except (FrameSkipped, AzimuthalError):
+            # Frames that are not whole numbers cannot be taken out exactly; sum the others afresh.
+            self._mean.close()
+            self._mean = MeanFrames(**self._budget)
+            for number in keep:
+                if not self.mean_lost:
+                    self._add_to_mean(number, None)
+
+    def _change_mean(self, change: Callable[..., None], reduced: Reduced) -> None:
+        for image in reduced.images:
+            change(reduced.integrator, image, monitor=reduced.monitor, dark=self._reducer.dark)
+
+    def _reread(self, seq_num: int) -> Reduced:
+        frame = self.history.frame(seq_num)
+        if frame is None:
+            raise FrameSkipped(f"the frame of event {seq_num} is no longer at hand; replay the run")
+        return self._reducer.reduce(frame, self.history[seq_num].geometry.shape)
+
+    def _so_far(self, seq_num: int) -> SoFar:
+        if self._union is None:
+            raise RuntimeError("nothing was added yet")
+        mean = None if self.mean_lost else self._mean.pattern
+        independent, reason = (math.nan, self.mean_lost) if mean is None else self._independent_frames(mean)
+        return SoFar(
+            seq_num=seq_num,
+            time=self.history[seq_num].time,
+            pattern=self._union,
+            frames=self._frames,
+            mean_frame=spottiness(mean, "mean_frame_") if mean is not None else dict(NO_MEAN_FRAME),
+            independent_frames=independent,
+            reason=reason,
+        )
+
+    def _independent_frames(self, mean: Pattern) -> tuple[float, str]:
+        """Return the number of independent frames, or NaN and why there is nothing to measure (DESIGN 3)."""
+        floor, error = mean.mean_excess, mean.spottiness_error()
+        if all(map(math.isnan, self._excesses)) or not floor >= 2.0 * error:
+            return math.nan, (
+                f"nothing to measure: the mean frame's excess over counting statistics, {floor:.3g}, "
+                f"is below two of its standard errors ({error:.3g})"
+            )
+        return float(independent_frames_from(self._excesses, mean)), ""
+
+    def _merged(self) -> Merged:
+        if self._union is None:
+            raise RuntimeError("nothing was added yet")
+        return Merged(self.history[self._applied[-1]].time, self._union, len(self._geometries))

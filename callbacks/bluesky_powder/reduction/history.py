@@ -1,0 +1,147 @@
+"""What was reduced before, so that a frame can be replaced: patterns on disk, recent frames at hand."""
+
+import tempfile
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from azimuthal import Geometry, Pattern
+from bluesky_powder.frames import Frame
+from bluesky_powder.reduction.patterns import Reduced
+
+RECALLED_FRAMES = 1024
+RECALLED_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One raw event that was reduced.
+
+    Attributes
+    ----------
+    time
+        Of the event.
+    geometry
+        Where the detector was.
+    frames
+        How many images.
+    mean_excess
+        Of each image's pattern.
+    masked_pixels
+        Of the pattern.
+    slot
+        Place of the pattern's sums in the scratch file.
+    """
+
+    time: float
+    geometry: Geometry
+    frames: int
+    mean_excess: tuple[float, ...]
+    masked_pixels: int
+    slot: int
+
+
+class History:
+    """The events of one run, in the order of their seq_nums, the latest version of each.
+
+    The sums of patterns go to a scratch file, 56 bytes a bin. Frames themselves are not kept but where to read them
+    again, for the last `RECALLED_FRAMES` events; of inline ones the images, up to `RECALLED_BYTES`.
+
+    Parameters
+    ----------
+    scratch
+        Folder for the scratch file; None for the system's.
+    """
+
+    def __init__(self, scratch: str | Path | None = None) -> None:
+        self._scratch = scratch
+        self._file: IO[bytes] | None = None
+        self._like: Pattern | None = None
+        self._order: list[int] = []
+        self._entries: dict[int, Entry] = {}
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self._order)
+
+    def __contains__(self, seq_num: int) -> bool:
+        """Tell whether the event is known."""
+        return seq_num in self._entries
+
+    def __getitem__(self, seq_num: int) -> Entry:
+        """Return what is known of an event."""
+        return self._entries[seq_num]
+
+    def put(self, frame: Frame, reduced: Reduced) -> Entry:
+        """Keep an event, in place of an earlier version of it."""
+        seq_num = frame.seq_num
+        old = self._entries.get(seq_num)
+        slot = old.slot if old else len(self._order)
+        self._write(slot, reduced.pattern)
+        self._like = reduced.pattern
+        if old is None:
+            insort(self._order, seq_num)
+        entry = Entry(
+            time=frame.time,
+            geometry=reduced.geometry,
+            frames=len(reduced.patterns),
+            mean_excess=tuple(pattern.mean_excess for pattern in reduced.patterns),
+            masked_pixels=reduced.pattern.masked_pixels,
+            slot=slot,
+        )
+        self._entries[seq_num] = entry
+        self._remember(seq_num, frame)
+        return entry
+
+    def seq_nums(self, low: int | None = None, high: int | None = None) -> list[int]:
+        """Return the known seq_nums with ``low <= seq_num < high``, rising."""
+        start = 0 if low is None else bisect_left(self._order, low)
+        stop = len(self._order) if high is None else bisect_left(self._order, high)
+        return self._order[start:stop]
+
+    def pattern(self, seq_num: int) -> Pattern:
+        """Return the pattern of an event."""
+        if self._like is None or self._file is None:
+            raise KeyError(seq_num)
+        entry, size = self._entries[seq_num], self._like.sums.nbytes
+        self._file.seek(entry.slot * size)
+        sums = np.frombuffer(self._file.read(size)).reshape(self._like.sums.shape)
+        return self._like.with_sums(sums, entry.masked_pixels)
+
+    def frame(self, seq_num: int) -> Frame | None:
+        """Return where an event's images can be read again; None when that was too long ago."""
+        return self._frames.get(seq_num)
+
+    def mean_excesses(self, seq_nums: list[int]) -> Iterator[float]:
+        """Yield the mean excess of every image of some events."""
+        for seq_num in seq_nums:
+            yield from self._entries[seq_num].mean_excess
+
+    def close(self) -> None:
+        """Remove the scratch file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._frames.clear()
+
+    def _write(self, slot: int, pattern: Pattern) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="bluesky-powder-", dir=self._scratch)  # noqa: SIM115
+        raw = np.ascontiguousarray(pattern.sums).tobytes()
+        self._file.seek(slot * len(raw))
+        self._file.write(raw)
+
+    def _remember(self, seq_num: int, frame: Frame) -> None:
+        old = self._frames.pop(seq_num, None)
+        self._bytes += frame.images.nbytes_held - (old.images.nbytes_held if old else 0)
+        self._frames[seq_num] = frame
+        while len(self._frames) > RECALLED_FRAMES or (self._bytes > RECALLED_BYTES and len(self._frames) > 1):
+            _, dropped = self._frames.popitem(last=False)
+            self._bytes -= dropped.images.nbytes_held
