@@ -1,0 +1,91 @@
+"""Finding a derived run by its uid, the raw run's, or the beginning of either."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bluesky_powder.client.connection import asking
+from bluesky_powder.errors import DerivedRunError
+
+SPEC = "PowderRun"
+_MOST_SHOWN = 5
+
+
+def find(client: Any, uid: str) -> Any:
+    """Return a derived run.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that holds the runs.
+    uid
+        Uid of the derived run, or of the raw run that it was made from, or the beginning of either. Of several derived
+        from one raw run, the latest is taken.
+
+    Returns
+    -------
+    bluesky_powder.client.powder_run.PowderRun
+        The run (another Bluesky run client, where this package's entry point is not installed).
+
+    Raises
+    ------
+    DerivedRunError
+        If there is none, the run has no derived one, or the beginning fits several.
+    """
+    uid = uid.strip()
+    if not uid or not all(letter.isalnum() or letter == "-" for letter in uid):
+        raise DerivedRunError(f"{uid!r} is no uid; one consists of letters, digits and hyphens")
+    with asking(f"look for run {uid}"):
+        return _exactly(client, uid) or _beginning_with(client, uid)
+
+
+def _exactly(client: Any, uid: str) -> Any:
+    from tiled.queries import Key
+
+    if uid in client:
+        run = client[uid]
+        if _is_derived(run):
+            return run
+        derived = _derived(client, Key("start.raw_uid") == uid)
+        if not derived:
+            raise DerivedRunError(f"run {uid} is there, but no powder run was derived from it")
+        return max(derived, key=_time)
+    # The raw run may be in another catalog.
+    return max(_derived(client, Key("start.raw_uid") == uid), key=_time, default=None)
+
+
+def _beginning_with(client: Any, uid: str) -> Any:
+    from tiled.queries import Like
+
+    runs = _derived(client, Like("start.uid", f"{uid}%"))
+    if not runs:
+        by_raw = _derived(client, Like("start.raw_uid", f"{uid}%"))
+        latest = {raw: max(same, key=_time) for raw, same in _grouped(by_raw).items()}
+        runs = list(latest.values())
+    if not runs:
+        raise DerivedRunError(f"no powder run, and no raw run of one, has a uid that is or begins with {uid}")
+    if len(runs) > 1:
+        shown = ", ".join(run.metadata["start"]["uid"] for run in runs[:_MOST_SHOWN])
+        more = f" and {len(runs) - _MOST_SHOWN} more" if len(runs) > _MOST_SHOWN else ""
+        raise DerivedRunError(f"{uid} fits {len(runs)} powder runs: {shown}{more}; give more of it")
+    return runs[0]
+
+
+def _derived(client: Any, query: Any) -> list[Any]:
+    from tiled.queries import SpecsQuery
+
+    return list(client.search(query).search(SpecsQuery(include=[SPEC])).values())
+
+
+def _is_derived(run: Any) -> bool:
+    return any(spec.name == SPEC for spec in run.specs)
+
+
+def _time(run: Any) -> float:
+    return float(run.metadata["start"].get("time", 0.0))
+
+
+def _grouped(runs: Iterable[Any]) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for run in runs:
+        groups.setdefault(run.metadata["start"]["raw_uid"], []).append(run)
+    return groups

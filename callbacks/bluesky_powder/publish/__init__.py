@@ -1,0 +1,6 @@
+"""Where documents go: into Tiled, by way of a journal on disk, and never in anyone's way."""
+
+from bluesky_powder.publish.publisher import TiledPublisher
+from bluesky_powder.publish.run import PublishFailure
+
+__all__ = ["PublishFailure", "TiledPublisher"]

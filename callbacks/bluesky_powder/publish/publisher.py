@@ -1,0 +1,313 @@
+"""The publisher: takes documents from anyone, at any pace, and sees to it that they get to Tiled."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bluesky_powder.publish.delivery import Delivery, is_complete, remove_partial
+from bluesky_powder.publish.inbox import Inbox
+from bluesky_powder.publish.journal import Journal
+from bluesky_powder.publish.routing import Routes, nbytes, snapshot
+from bluesky_powder.publish.run import Entry, PublishFailure, Run, in_one_line, is_away, may_pass, say_lost
+
+logger = logging.getLogger("bluesky_powder.publish")
+
+_TICK = 0.2
+_MOST_TRIES = 4
+"""How often a run is begun where Tiled answers, but with an error of its own."""
+
+
+class TiledPublisher:
+    """A document consumer that writes runs to Tiled, in order, without ever blocking or raising.
+
+    Documents are queued, written to a journal on disk, and from there to Tiled. Tiled may be slow or away: the journal
+    grows meanwhile, and when Tiled is back the run is written from its first document, under the same uid, after what
+    the first try has left was removed. A journal is deleted when its run is in Tiled. A run that fails leaves others
+    alone.
+
+    Arrays in documents are not copied: whoever emits them must not write into them later.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that runs go into, or the server's address.
+    api_key
+        For an address.
+    spool
+        Folder of the journals; in the user's state folder unless given.
+    most_documents, most_bytes
+        Room of the queue that stands before the journal. What does not fit (a stalled disk) is lost, and said.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        api_key: str | None = None,
+        spool: str | Path | None = None,
+        most_documents: int = 20_000,
+        most_bytes: int = 2**28,
+    ) -> None:
+        self._given, self._api_key = client, api_key
+        self._client: Any = None
+        self._spool = Path(spool) if spool is not None else _state_folder() / "spool"
+        self._routes = Routes()
+        self._inbox: Inbox[Entry] = Inbox(most_documents, most_bytes)
+        self._runs: dict[str, Run] = {}
+        self._failures: list[PublishFailure] = []
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._strangers = 0
+        steps = {"spool": self._spool_one, "publish": self._deliver_one}
+        self._threads = [
+            threading.Thread(target=self._forever, args=(step,), name=f"bluesky-powder-{name}", daemon=True)
+            for name, step in steps.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+        atexit.register(self.close)
+
+    def __call__(self, name: str, document: Mapping[str, Any]) -> None:
+        """Take a document."""
+        try:
+            self._take(name, document)
+        except Exception:
+            logger.exception("a %s document could not be taken for publishing", name)
+
+    @property
+    def failures(self) -> tuple[PublishFailure, ...]:
+        """Runs that are not, or not wholly, in Tiled and that no further try is made for."""
+        with self._changed:
+            return tuple(self._failures)
+
+    @property
+    def pending(self) -> int:
+        """How many documents are not in Tiled yet."""
+        with self._changed:
+            return len(self._inbox) + sum(run.outstanding for run in self._runs.values())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all that was taken is in Tiled or given up.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        bool
+            False when time has run out first.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self.pending == 0, timeout)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Take no more, wait for what was taken, and stop.
+
+        What is not in Tiled by then stays on disk, and is logged.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait.
+        """
+        if self._closed.is_set():
+            return
+        atexit.unregister(self.close)
+        in_time = self.wait(timeout)
+        with self._changed:
+            self._changed.wait_for(lambda: not len(self._inbox), _TICK)
+            self._closed.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            # One that waits for a dead server is left to itself; it ends with the process.
+            thread.join(2.0 if in_time else _TICK)
+        self._leave_the_rest()
+        if self._client is not None and self._client is not self._given and not self._threads[-1].is_alive():
+            self._client.context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    # --- in the caller's thread
+
+    def _take(self, name: str, document: Mapping[str, Any]) -> None:
+        uid = self._routes.run_of(name, document)
+        if uid is None or self._closed.is_set():
+            self._strangers += 1
+            if self._strangers == 1:
+                why = "the publisher is closed" if self._closed.is_set() else "the start of its run was not seen"
+                logger.warning("a %s document is not published: %s", name, why)
+            return
+        with self._changed:
+            run = self._runs.get(uid)
+            if run is None:
+                run = self._runs[uid] = Run(uid)
+        if name == "stop":
+            self._routes.forget(uid)
+        if not self._inbox.put(Entry(run, name, snapshot(name, document)), nbytes(document)):
+            run.lost += 1
+            if run.lost == 1:
+                logger.error("run %s: documents come faster than %s takes them; some are lost", uid, self._spool)
+
+    # --- in the two threads
+
+    def _forever(self, step: Callable[[], None]) -> None:
+        while not self._closed.is_set():
+            try:
+                step()
+            except Exception:
+                logger.exception("publishing met an error of its own")
+                time.sleep(_TICK)
+
+    def _spool_one(self) -> None:
+        entry = self._inbox.first(_TICK)
+        if entry is None:
+            return
+        run, failure = entry.run, None
+        try:
+            self._to_journal(entry)
+        except Exception as error:
+            run.lost += 1
+            failure = PublishFailure(run.uid, f"{self._spool} cannot take a {entry.name} document: {error}", None)
+        with self._changed:
+            self._inbox.remove_first()
+            if failure is None:
+                run.written += 1
+                run.stopped = run.stopped or entry.name == "stop"
+            elif not run.given_up:
+                self._give_up(run, failure)
+            if run.given_up and entry.name == "stop":
+                self._forget(run)
+            self._changed.notify_all()
+
+    def _to_journal(self, entry: Entry) -> None:
+        run = entry.run
+        if entry.name == "stop" and run.lost:
+            say_lost(entry.document, run.lost)
+        if run.journal is None:
+            run.journal = Journal(self._spool, run.uid)
+        run.journal.append(entry.name, entry.document)
+
+    def _deliver_one(self) -> None:
+        with self._changed:
+            run = self._next()
+            if run is None:
+                self._changed.wait(_TICK)
+                return
+        try:
+            last = self._deliver_next_of(run)
+        except Exception as error:
+            self._stumble(run, error)
+            return
+        with self._changed:
+            run.delivered += 1
+            if last:
+                self._finish(run)
+            self._changed.notify_all()
+
+    def _next(self) -> Run | None:
+        """Return a run that has something to deliver; runs take turns."""
+        now = time.monotonic()
+        for uid, run in self._runs.items():
+            if run.outstanding > 0 and run.not_before <= now:
+                self._runs[uid] = self._runs.pop(uid)
+                return run
+        return None
+
+    def _deliver_next_of(self, run: Run) -> bool:
+        """Deliver one document; tell whether it was the run's last."""
+        assert run.journal is not None  # noqa: S101 - a run with documents has one
+        if self._client is None:
+            self._client = self._connected()
+        if run.delivery is None:
+            if run.tries and is_complete(self._client, run.uid):
+                with self._changed:
+                    run.delivered = run.written - 1
+                    return run.stopped
+            if run.tries:
+                remove_partial(self._client, run.uid)
+            run.journal.rewind()
+            run.delivery = Delivery(self._client, run.uid)
+        name, document = run.journal.read()
+        run.delivery.write(name, document)
+        return name == "stop"
+
+    def _connected(self) -> Any:
+        if not isinstance(self._given, str):
+            return self._given
+        from tiled.client import from_uri
+
+        return from_uri(self._given, api_key=self._api_key)
+
+    def _stumble(self, run: Run, error: Exception) -> None:
+        """Write the run anew later, or give it up where that cannot help."""
+        if self._closed.is_set():
+            return
+        reason = in_one_line(error)
+        with self._changed:
+            run.tries += 1
+            if is_away(error) or (may_pass(error) and run.tries < _MOST_TRIES):
+                logger.warning("run %s: %s; it is written anew in %.3g s", run.uid, reason, run.pause)
+                run.begin_anew(time.monotonic())
+                return
+            documents = run.journal.path if run.journal is not None and not run.lost else None
+            self._give_up(run, PublishFailure(run.uid, reason, documents))
+            if run.stopped:
+                self._forget(run)
+            self._changed.notify_all()
+
+    # --- with self._changed held
+
+    def _finish(self, run: Run) -> None:
+        self._runs.pop(run.uid, None)
+        if run.journal is not None:
+            run.journal.remove()
+        if run.lost:
+            self._fail(PublishFailure(run.uid, f"{run.lost} of its documents were lost before Tiled", None))
+
+    def _give_up(self, run: Run, failure: PublishFailure) -> None:
+        run.given_up, run.delivery = True, None
+        self._fail(failure)
+
+    def _fail(self, failure: PublishFailure) -> None:
+        logger.error("%s", failure)
+        self._failures.append(failure)
+
+    def _forget(self, run: Run) -> None:
+        """Let go of a run that was given up; its journal stays."""
+        self._runs.pop(run.uid, None)
+        if run.journal is not None:
+            run.journal.close()
+
+    def _leave_the_rest(self) -> None:
+        with self._changed:
+            for run in list(self._runs.values()):
+                if run.journal is None:
+                    continue
+                if run.outstanding:
+                    reason = f"Tiled has taken {run.delivered} of its {run.written} documents so far"
+                    self._fail(PublishFailure(run.uid, reason, run.journal.path))
+                if run.outstanding or run.given_up:
+                    run.journal.close()
+                else:
+                    run.journal.remove()
+            self._runs.clear()
+
+
+def _state_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "bluesky-powder"
