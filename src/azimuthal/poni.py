@@ -93,8 +93,6 @@ def _version(entries: dict[str, str], source: str) -> float:
     declared = _number(entries, "poni_version", source) if "poni_version" in entries else 1.0
     if declared > 3:
         raise PoniError(f"{source}: poni_version {declared:g} is newer than what is known here (1, 2, 2.1 and 3)")
-    if declared >= 2 and "detector" not in entries:
-        raise PoniError(f"{source}: key 'Detector' is missing")
     return max(declared, 2.0) if "detector_config" in entries else declared
 
 
@@ -113,7 +111,7 @@ def _number(entries: dict[str, str], key: str, source: str) -> float:
 
 
 def _config(entries: dict[str, str], source: str) -> dict[str, Any]:
-    if "detector" not in entries:
+    if entries.get("detector", "").lower() in _NOTHING:
         raise PoniError(f"{source}: key 'Detector' is missing")
     text = entries.get("detector_config", "")
     if text.lower() in _NOTHING:
@@ -179,6 +177,11 @@ def detector_from_config(
     for key in ("splinefile", "x_offset_file", "y_offset_file"):
         if str(file := given.pop(key, "")).lower() not in _NOTHING:
             raise DetectorError(_no_spline(file))
+    if "module_size" in given:
+        raise DetectorError(
+            f"detector {name!r} with modules of its own ({given['module_size']}) cannot be done right by name: save "
+            "its pixel corners and mask as a NeXus detector file and name that file instead"
+        )
     unknown = sorted(set(given) - _CONFIG_KEYS)
     if unknown:
         _LOGGER.warning("detector %s: ignored unknown configuration %s", name, ", ".join(unknown))

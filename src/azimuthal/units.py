@@ -33,6 +33,7 @@ _CODES: dict[Kind, int] = {
 }
 
 
+# numba's cache watches the file that holds a kernel: after a change here touch geometry/kernels.py, which calls these.
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def sin2_half(y: float, x: float, z: float) -> float:
     """Return sin² of half the scattering angle of a point; 0 at the sample itself."""

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from azimuthal.detector import Detector, Sensor, detector_names, sensor_materials
+from azimuthal.detector import Detector, Sensor, detector_names, known_sensors, sensor_materials
 from azimuthal.detector.table import canonical_name
 from azimuthal.errors import DetectorError
 
@@ -152,6 +152,8 @@ def test_detector_shape_that_contradicts_it_is_refused():
         ({"shape": None}, "generic detector has no shape"),
         ({"pixel1": None}, "generic detector has no pixel size"),
         ({"pixel1": -1e-4}, "pixel1 must be a positive length"),
+        ({"pixel1": "wide"}, "pixel1 must be a positive length"),
+        ({"pixel2": float("inf")}, "pixel2 must be a positive length"),
         ({"pixel2": float("nan")}, "pixel2 must be a positive length"),
         ({"orientation": 5}, "orientation must be 1, 2, 3 or 4"),
         ({"binning": 0}, "binning must be two positive integers"),
@@ -240,6 +242,12 @@ def test_sensor_attenuation_is_pyfais(material):
     for energy in (*rng.uniform(1.01, 99.0, 300), *rng.uniform(1.01, 40.0, 300)):
         theirs = ALL_MATERIALS[material].mu(energy, unit="m")
         assert Sensor(material).attenuation(12.398419843320026e-10 / energy) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_sensor_of_a_known_detector():
+    assert known_sensors("Eiger2CdTe_4M") == (Sensor("CdTe", 7.5e-4),)
+    assert known_sensors("Pilatus1M")[0] == Sensor("Si", 3.2e-4)
+    assert known_sensors("Detector") == ()
 
 
 def test_sensor_that_cannot_be_is_refused():

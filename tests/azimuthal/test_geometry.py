@@ -11,9 +11,11 @@ from azimuthal.detector import Detector, FrozenArray, Sensor
 from azimuthal.errors import DetectorError, GeometryError, UnitError
 from azimuthal.geometry import Geometry
 from azimuthal.geometry.parallax import parallax_table
-from azimuthal.units import radial_unit_names
+from azimuthal.units import radial_unit, radial_unit_names
 
 SMALL = Detector.from_name("Detector", shape=(5, 7), pixel1=1e-2, pixel2=2e-2)
+# Neither azimuth, which jumps, nor logarithms, which are infinite at the beam.
+REGULAR = [name for name in radial_unit_names() if radial_unit(name).nonnegative]
 PLACES = {
     "distance": st.floats(0.02, 2.0),
     "poni1": st.floats(-0.2, 0.2),
@@ -30,21 +32,22 @@ geometries = st.builds(
 )
 
 
-def turned(chi):
-    """Return angles modulo a whole turn, so that -π and π compare equal."""
-    return np.stack([np.cos(chi), np.sin(chi)])
+def assert_same_azimuth(chi, expected, radius):
+    """Compare angles modulo a whole turn, but for points (radius in metres) so near the beam that they have none."""
+    difference = np.abs((chi - expected + np.pi) % (2.0 * np.pi) - np.pi)
+    assert np.all(difference[radius > 1e-4] < 1e-11)
 
 
 @settings(max_examples=60, deadline=None)
-@given(geometry=geometries, name=st.sampled_from([n for n in radial_unit_names() if not n.startswith("chi")]))
+@given(geometry=geometries, name=st.sampled_from(REGULAR))
 def test_geometry_centres_and_corners_match_naive(geometry, name):
     expected, chi = naive.centres(geometry, name)
     np.testing.assert_allclose(geometry.radial(name), expected, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(turned(geometry.azimuth()), turned(chi), atol=1e-12)
+    assert_same_azimuth(geometry.azimuth(), chi, geometry.radial("r_m"))
     radial, azimuth = geometry.corners(name)
     expected, chi = naive.corners(geometry, name)
     np.testing.assert_allclose(radial, expected, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(turned(azimuth), turned(chi), atol=1e-12)
+    assert_same_azimuth(azimuth, chi, geometry.corners("r_m")[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -200,7 +203,7 @@ def test_parallax_moves_positions_towards_the_poni_and_leaves_the_solid_angle():
 def test_parallax_needs_a_wavelength_and_a_sensor():
     with pytest.raises(GeometryError, match="parallax correction needs a wavelength"):
         Geometry(dataclasses.replace(SMALL, sensor=Sensor("Si")), 0.1, 0.0, 0.0, parallax=True)
-    with pytest.raises(GeometryError, match="'Detector' does not: add \"sensor\""):
+    with pytest.raises(GeometryError, match='\'Detector\' does not: add "sensor": {"material": "Si"'):
         Geometry(SMALL, 0.1, 0.0, 0.0, wavelength=1e-10, parallax=True)
     with pytest.raises(DetectorError, match="attenuation is tabulated from"):
         Geometry(dataclasses.replace(SMALL, sensor=Sensor("CdTe")), 0.1, 0.0, 0.0, wavelength=1e-14, parallax=True)
@@ -245,8 +248,9 @@ def test_geometry_of_corners_equals_that_of_the_same_grid(geometry, name):
     )
     other = dataclasses.replace(geometry, detector=detector)
     np.testing.assert_allclose(other.radial(name), geometry.radial(name), rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(turned(other.azimuth()), turned(geometry.azimuth()), atol=1e-11)
-    for ours, theirs in zip(other.corners(name), geometry.corners(name), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+    assert_same_azimuth(other.azimuth(), geometry.azimuth(), geometry.radial("r_m"))
+    (radial, chi), (expected, azimuth) = other.corners(name), geometry.corners(name)
+    np.testing.assert_allclose(radial, expected, rtol=1e-11, atol=1e-12)
+    assert_same_azimuth(chi, azimuth, geometry.corners("r_m")[0])
     np.testing.assert_allclose(other.solid_angle(), geometry.solid_angle(), rtol=1e-11)
     np.testing.assert_allclose(other.polarization(0.9), geometry.polarization(0.9), atol=1e-12)

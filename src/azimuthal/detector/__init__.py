@@ -2,6 +2,6 @@
 
 from azimuthal.detector.model import AxisLayout, Detector, FrozenArray
 from azimuthal.detector.sensor import Sensor, sensor_materials
-from azimuthal.detector.table import detector_names
+from azimuthal.detector.table import detector_names, known_sensors
 
-__all__ = ["AxisLayout", "Detector", "FrozenArray", "Sensor", "detector_names", "sensor_materials"]
+__all__ = ["AxisLayout", "Detector", "FrozenArray", "Sensor", "detector_names", "known_sensors", "sensor_materials"]

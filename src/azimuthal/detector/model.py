@@ -153,7 +153,7 @@ class Detector:
         object.__setattr__(self, "shape", two_counts(self.shape, f"{who}: shape"))
         object.__setattr__(self, "binning", two_counts(self.binning, f"{who}: binning"))
         for key in ("pixel1", "pixel2"):
-            object.__setattr__(self, key, _length(getattr(self, key), f"{who}: {key}"))
+            object.__setattr__(self, key, length(getattr(self, key), f"{who}: {key}"))
         if self.orientation not in (1, 2, 3, 4):
             raise DetectorError(f"{who}: orientation must be 1, 2, 3 or 4 (3 is native), not {self.orientation!r}")
         object.__setattr__(self, "orientation", int(self.orientation))
@@ -381,7 +381,8 @@ def two_counts(value: Any, what: str) -> tuple[int, int]:
     return first, second
 
 
-def _length(value: Any, what: str) -> float:
+def length(value: Any, what: str) -> float:
+    """Return `value` as a positive number; DetectorError that says `what` when it is not."""
     try:
         number = float(value)
     except (TypeError, ValueError):

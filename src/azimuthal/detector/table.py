@@ -61,6 +61,11 @@ def canonical_name(name: str) -> str:
     return found
 
 
+def known_sensors(name: str) -> tuple[Sensor, ...]:
+    """Return the sensors that a detector of this name is sold with; none for a name that is not in the table."""
+    return tuple(Sensor(material, um / 1e6) for material, um in _table().get(name, {}).get("sensors", ()))
+
+
 def build(
     cls: "type[Detector]",
     name: str,
@@ -74,9 +79,11 @@ def build(
     sensor: Sensor | None,
 ) -> "Detector":
     """Do the work of :meth:`azimuthal.detector.Detector.from_name`."""
-    from azimuthal.detector.model import two_counts
+    from azimuthal.detector.model import length, two_counts
 
     name = canonical_name(name)
+    pixel1 = None if pixel1 is None else length(pixel1, f"detector {name!r}: pixel1")
+    pixel2 = None if pixel2 is None else length(pixel2, f"detector {name!r}: pixel2")
     wanted = None if shape is None else two_counts(shape, f"detector {name!r}: shape")
     full = None if max_shape is None else two_counts(max_shape, f"detector {name!r}: max_shape")
     bins = None if binning is None else two_counts((binning, binning) if _is_one(binning) else binning, "binning")
@@ -181,7 +188,7 @@ def _binned(
     factor, size = [0, 0], [0.0, 0.0]
     for axis in (0, 1):
         pixel = pixels[axis]
-        if pixel is not None and pixel > 0:
+        if pixel is not None:
             implied = 1 if free else max(1, round(pixel / own[axis]))
         elif binning is None and shape is not None and full[axis] % shape[axis] == 0:
             implied = full[axis] // shape[axis]

@@ -1,5 +1,6 @@
 """The geometry: a frozen description of where the detector is, and the arrays that follow from it."""
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from azimuthal.detector import Detector
+from azimuthal.detector import Detector, Sensor, known_sensors
 from azimuthal.errors import GeometryError
 from azimuthal.geometry import kernels
 from azimuthal.geometry.parallax import parallax_table
@@ -273,10 +274,11 @@ class Geometry:
                 f"the parallax correction is known for flat detectors only, and {self.detector.name!r} is not flat"
             )
         if self.detector.sensor is None:
+            sensor = (*known_sensors(self.detector.name), Sensor("Si", 4.5e-4))[0]
             raise GeometryError(
                 f"the parallax correction needs to know the sensor, and detector {self.detector.name!r} does not: add "
-                '"sensor": {"material": "Si", "thickness": 4.5e-4} (metres) to Detector_config in the PONI file, or '
-                "sensor=Sensor('Si', 4.5e-4) to the Detector"
+                f'"sensor": {json.dumps(sensor.config())} (or what it is) to Detector_config in the PONI file, '
+                f"or sensor={sensor!r} to the Detector"
             )
         return parallax_table(self.detector.sensor, self.wavelength, self.distance)
 
