@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from azimuthal.bins import RadialBins
     from azimuthal.detector import Detector
     from azimuthal.errors import AzimuthalError
-    from azimuthal.files import write_xye
+    from azimuthal.files import write_chi, write_fxye, write_nxazint, write_xye
     from azimuthal.geometry import Geometry
     from azimuthal.goniometer import Goniometer
     from azimuthal.integrator import Integrator
@@ -36,6 +36,9 @@ __all__ = [
     "independent_frames_from",
     "radial_unit",
     "union",
+    "write_chi",
+    "write_fxye",
+    "write_nxazint",
     "write_xye",
 ]
 
@@ -57,6 +60,9 @@ _ROOMS = {
     "independent_frames_from": "azimuthal.pattern",
     "radial_unit": "azimuthal.units",
     "union": "azimuthal.pattern",
+    "write_chi": "azimuthal.files",
+    "write_fxye": "azimuthal.files",
+    "write_nxazint": "azimuthal.files",
     "write_xye": "azimuthal.files",
 }
 
