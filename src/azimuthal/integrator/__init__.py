@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal import threads
-from azimuthal.bins import RadialBins, corners_of
+from azimuthal.bins import RadialBins, corners_of, poles_of
 from azimuthal.csr import PixelMatrix, kernels
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
@@ -354,7 +354,7 @@ class Integrator:
             return share_whole(self.geometry.radial(unit), skipped, self._edges)
         corners = corners_of(self.geometry, unit)
         if self._conditions.splitting == "full":
-            return share_full(corners, self.shape[1], skipped, self._edges)
+            return share_full(corners, self.shape[1], skipped, self._edges, poles_of(self.geometry, unit))
         centres = self.geometry.radial(unit)
         floor = 0.0 if radial_unit(unit).nonnegative else None
         return share_bbox(centres, half_widths(centres, corners), skipped, self._edges, floor)

@@ -4,9 +4,11 @@
 ``bbox``   its share of a bin is the overlap with [centre - d, centre + d], d the largest radial distance of a corner;
 ``full``   its share is the area of its quadrilateral in (radial, azimuth) over the bin.
 
-Bins are half open, the last one closed; what lies outside the range belongs to no bin (DESIGN 3).
+Bins are half open, the last one closed; what lies outside the range belongs to no bin (DESIGN 3). Cakes, and patterns
+over the azimuth, are in `azimuthal.splitting.cake`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -57,6 +59,30 @@ class Corners:
     def layout(self) -> tuple[int, int, NDArray[np.int64]]:
         """The three numbers that find a corner, in the order that kernels take them."""
         return self.row_stride, self.column_stride, self.offsets
+
+
+@dataclass(frozen=True)
+class Poles:
+    """Radial positions at which there is no azimuth; a pixel around one of them reaches to it, over the full turn.
+
+    Attributes
+    ----------
+    front
+        On the beam: 0, or -inf where the unit diverges (such a pixel is in no bin); NaN ends pixels at their corners.
+    equator
+        At right angles to the beam; pixels with all corners beyond it are around the other pole.
+    back
+        On the beam's prolongation towards the source; inf where no pixel can be around it.
+    """
+
+    front: float = 0.0
+    equator: float = math.inf
+    back: float = math.inf
+
+    @property
+    def array(self) -> NDArray[np.float64]:
+        """The three numbers, as kernels take them."""
+        return np.array([self.front, self.equator, self.back])
 
 
 def share_whole(centres: NDArray[np.float64], skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> PixelMatrix:
@@ -110,7 +136,13 @@ def share_bbox(
     return PixelMatrix(edges.size - 1, bins, indptr, shares)
 
 
-def share_full(corners: Corners, columns: int, skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> PixelMatrix:
+def share_full(
+    corners: Corners,
+    columns: int,
+    skipped: NDArray[np.bool_],
+    edges: NDArray[np.float64],
+    poles: Poles = Poles(),  # noqa: B008  frozen
+) -> PixelMatrix:
     """Share each pixel by the area of its quadrilateral in (radial, azimuth) over the bins.
 
     Parameters
@@ -123,12 +155,14 @@ def share_full(corners: Corners, columns: int, skipped: NDArray[np.bool_], edges
         (rows, columns) bool.
     edges
         (bins + 1,) float64, equidistant.
+    poles
+        Where the radial unit has no azimuth.
     """
     skip = np.ascontiguousarray(skipped).ravel()
     low, high = np.empty(skip.size), np.empty(skip.size)
     spans = threads.pieces(skip.size)
-    where = (corners.radial, corners.azimuth, *corners.layout)
-    threads.run(lambda a, b: kernels.radial_spans(a, b, columns, *where, True, low, high), spans)
+    where = (corners.radial, corners.azimuth, *corners.layout, poles.array)
+    threads.run(lambda a, b: kernels.radial_spans(a, b, columns, *where, low, high), spans)
     indptr, bins, shares = _room(low, high, skip, edges)
     threads.run(lambda a, b: kernels.full_shares(a, b, columns, *where, low, high, edges, indptr, bins, shares), spans)
     return PixelMatrix(edges.size - 1, bins, indptr, shares)

@@ -60,10 +60,10 @@ def span_of_bins(low, high, edges):
 
 @njit(nogil=True, cache=True)
 def count_spans(start, stop, low, high, skipped, edges, counts):
-    """Store, per pixel, how many bins its interval [low, high] overlaps."""
+    """Store, per pixel, how many bins its interval [low, high] overlaps; none where the interval is not finite."""
     for i in range(start, stop):
         counts[i] = 0
-        if not skipped[i]:
+        if not skipped[i] and np.isfinite(low[i]) and np.isfinite(high[i]):
             first_bin, last_bin = span_of_bins(low[i], high[i], edges)
             counts[i] = last_bin - first_bin + 1
 
@@ -105,21 +105,31 @@ def bbox_shares(start, stop, low, high, edges, indptr, bins, shares):
 
 
 @njit(nogil=True, cache=True)
-def radial_spans(start, stop, columns, radial, azimuth, row_stride, column_stride, offsets, from_beam, low, high):
+def radial_spans(start, stop, columns, radial, azimuth, row_stride, column_stride, offsets, poles, low, high):
     """Store the radial extent of each pixel's quadrilateral.
 
-    Where the pixel holds the beam it begins at 0, if the unit is one that does (`from_beam`).
+    Where the pixel holds the beam, or its prolongation backwards, the extent begins or ends there; see `Poles`.
     """
     chi = np.empty(4)
     for i in range(start, stop):
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        lo = hi = radial[base + offsets[0]]
-        for k in range(4):
-            lo = min(lo, radial[base + offsets[k]])
-            hi = max(hi, radial[base + offsets[k]])
-        corner_azimuths(radial, azimuth, base, offsets, chi)
-        low[i] = 0.0 if from_beam and winds_around_beam(chi) else lo
-        high[i] = hi
+        low[i], high[i] = radial_extent(radial, base, offsets)
+        corner_azimuths(radial, azimuth, base, offsets, poles, chi)
+        if winds_around_beam(chi):
+            if low[i] >= poles[1]:
+                high[i] = poles[2]
+            elif not np.isnan(poles[0]):
+                low[i] = poles[0]
+
+
+@njit(nogil=True, cache=True)
+def radial_extent(radial, base, offsets):
+    """Return the least and the largest radial position of a pixel's corners."""
+    low = high = radial[base + offsets[0]]
+    for k in range(1, 4):
+        low = min(low, radial[base + offsets[k]])
+        high = max(high, radial[base + offsets[k]])
+    return low, high
 
 
 @njit(nogil=True, cache=True)
@@ -129,10 +139,16 @@ def turn(angle):
 
 
 @njit(nogil=True, cache=True)
-def corner_azimuths(radial, azimuth, base, offsets, chi):
+def at_pole(r, poles):
+    """Tell whether a point at radius `r` lies on the beam or its prolongation, where there is no azimuth."""
+    return r == poles[0] or r == poles[2]
+
+
+@njit(nogil=True, cache=True)
+def corner_azimuths(radial, azimuth, base, offsets, poles, chi):
     """Write the azimuths of a pixel's corners; a corner on the beam, which has none, takes that of the next one."""
     for k in range(4):
-        chi[k] = azimuth[base + offsets[k if radial[base + offsets[k]] != 0.0 else (k + 1) % 4]]
+        chi[k] = azimuth[base + offsets[(k + 1) % 4 if at_pole(radial[base + offsets[k]], poles) else k]]
 
 
 @njit(nogil=True, cache=True)
@@ -143,16 +159,16 @@ def winds_around_beam(chi):
 
 
 @njit(nogil=True, cache=True)
-def outline(radial, azimuth, base, offsets, r, chi):
+def outline(radial, azimuth, base, offsets, poles, r, chi):
     """Write the pixel's outline in (radial, azimuth), azimuth unwrapped, and return its number of points (4 or 5).
 
-    A corner on the beam itself has no azimuth: it becomes the segment at radius 0 between its neighbours' azimuths.
+    A corner on the beam itself has no azimuth: it becomes the segment at that radius between its neighbours' azimuths.
     """
     n = 0
-    before = azimuth[base + offsets[3]] if radial[base + offsets[3]] > 0.0 else azimuth[base + offsets[2]]
+    before = azimuth[base + offsets[2 if at_pole(radial[base + offsets[3]], poles) else 3]]
     for k in range(4):
         rk = radial[base + offsets[k]]
-        if rk > 0.0:
+        if not at_pole(rk, poles):
             x = azimuth[base + offsets[k]]
             chi[n] = x if n == 0 else chi[n - 1] + turn(x - chi[n - 1])
             r[n] = rk
@@ -161,10 +177,27 @@ def outline(radial, azimuth, base, offsets, r, chi):
             after = azimuth[base + offsets[(k + 1) % 4]]
             chi[n] = before if n == 0 else chi[n - 1] + turn(before - chi[n - 1])
             chi[n + 1] = chi[n] + turn(after - chi[n])
-            r[n] = r[n + 1] = 0.0
+            r[n] = r[n + 1] = rk
             n += 2
         before = azimuth[base + offsets[k]]
     return n
+
+
+@njit(nogil=True, cache=True)
+def azimuth_spans(start, stop, columns, radial, azimuth, row_stride, column_stride, offsets, poles, low, high):
+    """Store the extent of each pixel in azimuth (radians), unwrapped from its first corner; a full turn at the beam."""
+    r = np.empty(8)
+    chi = np.empty(8)
+    for i in range(start, stop):
+        base = (i // columns) * row_stride + (i % columns) * column_stride
+        corner_azimuths(radial, azimuth, base, offsets, poles, chi[:4])
+        if winds_around_beam(chi):
+            low[i] = -math.pi
+            high[i] = math.pi
+            continue
+        points = outline(radial, azimuth, base, offsets, poles, r, chi)
+        low[i] = chi[:points].min()
+        high[i] = chi[:points].max()
 
 
 @njit(nogil=True, cache=True)
@@ -194,6 +227,7 @@ def full_shares(
     row_stride,
     column_stride,
     offsets,
+    poles,
     low,
     high,
     edges,
@@ -203,7 +237,7 @@ def full_shares(
 ):
     """Share pixels start..stop by the area of their quadrilateral in (radial, azimuth) over each bin.
 
-    The pixel that holds the beam is the rectangle [0, farthest corner] over the full turn.
+    The pixel that holds the beam is the rectangle [low, high] over the full turn; see `radial_spans`.
     """
     area = np.empty(edges.size)
     r = np.empty(8)
@@ -217,15 +251,15 @@ def full_shares(
         inside = low[i] >= edges[0] and high[i] <= edges[-1]
         area[:n] = 0.0
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        corner_azimuths(radial, azimuth, base, offsets, corner_chi)
+        corner_azimuths(radial, azimuth, base, offsets, poles, corner_chi)
         if n == 1 and inside:
             area[0] = total = 1.0
         elif winds_around_beam(corner_chi):
-            total = high[i]
+            total = high[i] - low[i]
             for k in range(n):
-                area[k] = min(high[i], edges[first_bin + k + 1]) - max(0.0, edges[first_bin + k])
+                area[k] = min(high[i], edges[first_bin + k + 1]) - max(low[i], edges[first_bin + k])
         else:
-            points = outline(radial, azimuth, base, offsets, r, chi)
+            points = outline(radial, azimuth, base, offsets, poles, r, chi)
             origin = chi[0]
             total = 0.0
             for k in range(points):
