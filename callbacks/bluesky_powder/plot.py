@@ -32,7 +32,7 @@ _GAP = "#B8C4CC"
 # More positions than this are drawn as a map, fewer as lines.
 _MOST_LINES = 12
 _SHIFT = 0.6
-_INSET_BINS = 60
+_INSET_BINS = 36
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def run_figure(
     position: str | None = None,
     position_label: str | None = None,
     position_units: str = "",
+    intensity_units: str = "arb. units",
     title: str = "",
     first_frame: FirstFrame | None = None,
     still: Collection[float] = (),
@@ -81,6 +82,8 @@ def run_figure(
         Data key of `primary` by which frames are grouped; None takes them as one group.
     position_label, position_units
         What to call it, and its units.
+    intensity_units
+        Units of the merged pattern.
     title
         Above all.
     first_frame
@@ -106,7 +109,7 @@ def run_figure(
         _draw_frame(panels[0], first_frame)
     _draw_patterns(panels[-1], radial, groups, label)
     merged, spots = lower.subfigures(1, 2, wspace=0.02)
-    panels.append(_draw_merged(merged, radial, streams["merged"], label))
+    panels.append(_draw_merged(merged, radial, streams["merged"], label, intensity_units))
     panels.append(spots.subplots())
     _draw_spottiness(panels[-1], groups, streams["cumulative"])
     _add_letters(panels)
@@ -228,7 +231,7 @@ def _draw_map(axes: Axes, radial: Floats, intensity: Floats, label: str) -> None
     _name(axes, "patterns, frame by frame", label, "frame number")
 
 
-def _draw_merged(figure: SubFigure, radial: Floats, merged: Columns, label: str) -> Axes:
+def _draw_merged(figure: SubFigure, radial: Floats, merged: Columns, label: str, units: str) -> Axes:
     """Draw the pattern, logarithmic, over its relative error; return the upper panel."""
     intensity = np.asarray(merged["intensity"], dtype=np.float64)[-1]
     sem = np.asarray(merged["sem"], dtype=np.float64)[-1]
@@ -247,7 +250,7 @@ def _draw_merged(figure: SubFigure, radial: Floats, merged: Columns, label: str)
     # The outermost bins hold a few corner pixels; they would flatten everything else.
     lower.set_ylim(0, 1.3 * np.percentile(finite, 99) if finite.size else 1)
     upper.margins(x=0.01)
-    _name(upper, "merged pattern", "", "intensity (arb. units)")
+    _name(upper, "merged pattern", "", f"intensity ({units})")
     _name(lower, "", label, "sem (%)")
     return upper
 
@@ -258,22 +261,24 @@ def _draw_band(axes: Axes, radial: Floats, intensity: Floats, sem: Floats) -> No
 
 
 def _draw_inset(axes: Axes, radial: Floats, intensity: Floats, sem: Floats) -> None:
-    """Show near by the least certain clear ring of the middle of the range: there the error band can be seen."""
-    quarter = slice(len(radial) // 4, 3 * len(radial) // 4)
-    middle, errors = np.nan_to_num(intensity[quarter]), np.nan_to_num(sem[quarter])
-    if middle.size < _INSET_BINS:
+    """Show the least certain clear ring from near by: there the error band can be seen."""
+    margin = len(radial) // 10
+    if len(radial) - 2 * margin < _INSET_BINS:
         return
-    rings = np.flatnonzero((middle[1:-1] > middle[:-2]) & (middle[1:-1] >= middle[2:])) + 1
-    rings = rings[middle[rings] > 3 * np.median(middle)]
+    level, error = np.nan_to_num(intensity), np.nan_to_num(sem)
+    inner = np.arange(margin, len(radial) - margin)
+    rings = inner[(level[inner] > level[inner - 1]) & (level[inner] >= level[inner + 1])]
+    rings = rings[level[rings] > 3 * np.median(level[inner])]
     if not rings.size:
         return
-    peak = quarter.start + int(rings[np.argmax(errors[rings] / middle[rings])])
-    near = slice(max(peak - _INSET_BINS // 2, 0), peak + _INSET_BINS // 2 + 1)
-    inset = axes.inset_axes((0.5, 0.6, 0.47, 0.36))
+    peak = int(rings[np.argmax(error[rings] / level[rings])])
+    near = slice(peak - _INSET_BINS // 2, peak + _INSET_BINS // 2 + 1)
+    inset = axes.inset_axes((0.52, 0.6, 0.45, 0.36))
     _draw_band(inset, radial[near], intensity[near], sem[near])
     inset.set_xlim(radial[near][0], radial[near][-1])
-    inset.set_ylim(0, None)
+    inset.set_ylim(0, 1.25 * level[peak])
     inset.tick_params(labelsize=8)
+    inset.locator_params(axis="x", nbins=4)
     inset.set_yticks([])
     _say(inset, "± sem", (1, 1), (-4, -4), coordinates="axes fraction", color=_BLUE, ha="right", va="top")
 

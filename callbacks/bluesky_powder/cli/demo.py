@@ -117,7 +117,8 @@ class _Record:
 
 
 def _set_up(console: Console, stack: ExitStack, directory: Path, detector: str) -> _Stage:
-    with console.status("starting: loading Bluesky and Tiled"):
+    console.print("starting a simulated beamline and a Tiled server")
+    with console.status("loading"):
         from bluesky import RunEngine
 
         from bluesky_powder.publish import TiledPublisher
@@ -128,7 +129,7 @@ def _set_up(console: Console, stack: ExitStack, directory: Path, detector: str) 
         run_engine = RunEngine(context_managers=[])
         beamline = Beamline(directory / "raw", detector=detector, arm_speed=ARM_SPEED)
         recipe = beamline.recipe(POSITIONS, npt=NPT)
-    with console.status("starting: the Tiled server"):
+    with console.status("starting the server"):
         server = stack.enter_context(PowderServer(directory, readable=[beamline.directory]))
     publisher = stack.enter_context(TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool))
     reduction = stack.enter_context(PowderReduction(recipe))
@@ -179,21 +180,28 @@ def _print_frame(progress: Progress, task: TaskID, record: _Record, seq_num: int
 
 
 def _wait(stage: _Stage, record: _Record, progress: Progress) -> None:
+    """Wait until everything is reduced and stored; say so if that fails."""
     deadline = time.monotonic() + PATIENCE
     if not stage.reduction.wait(PATIENCE):
         raise DemoError(f"the reduction is not done {PATIENCE:.0f} s after the scan")
-    if record.stop.get("exit_status") != "success":
+    if record.stop.get("exit_status") != "success" or record.stop.get("frames_skipped"):
         raise DemoError(f"the reduction failed: {record.stop.get('reason') or 'no stop document came'}")
-    storing = progress.add_task("storing in Tiled", total=None)
-    if not stage.publisher.wait(max(1.0, deadline - time.monotonic())):
-        raise DemoError(f"Tiled has not taken everything {PATIENCE:.0f} s after the scan")
-    if stage.publisher.failures:
-        raise DemoError(f"Tiled did not take everything: {stage.publisher.failures[0]}")
-    progress.remove_task(storing)
+    publisher = stage.publisher
+    pending = publisher.pending
+    progress.console.print(f"\nall reduced; Tiled has {pending} documents still to write")
+    stored = progress.add_task("documents stored", total=pending)
+    while not publisher.wait(0.5):
+        progress.update(stored, completed=pending - publisher.pending)
+        if time.monotonic() > deadline:
+            raise DemoError(f"Tiled has not taken everything {PATIENCE:.0f} s after the scan")
+    if publisher.failures:
+        raise DemoError(f"Tiled did not take everything: {publisher.failures[0]}")
 
 
 def _summarize(stage: _Stage, record: _Record) -> None:
     """Say what the merged pattern is, draw the run, write the pattern."""
+    from azimuthal.files import write_xye_columns
+
     radial = np.asarray(record.last("axes", "radial"))
     intensity = np.asarray(record.last("merged", "intensity"))
     filled = np.isfinite(intensity)
@@ -202,14 +210,17 @@ def _summarize(stage: _Stage, record: _Record) -> None:
     known = f"{independent:.1f} of {number} frames were independent" if np.isfinite(independent) else reason
     say = stage.console.print
     say(
-        f"\nmerged pattern: {radial[filled][0]:.2f} to {radial[filled][-1]:.2f}° of 2θ, {filled.sum()} of {filled.size}"
+        f"merged pattern: {radial[filled][0]:.2f} to {radial[filled][-1]:.2f}° of 2θ, {filled.sum()} of {filled.size}"
         f" bins filled, {record.last('merged', 'geometries')} geometries"
     )
     say(f"by the mean frames, {known}")
     with stage.console.status("drawing"):
         picture = stage.directory / "demo.png"
         _draw(stage, record).savefig(picture)
-    say(f"picture: {picture}", soft_wrap=True)
+    pattern = stage.directory / "demo.xye"
+    comments = ["CeO2, simulated", f"derived run {record.uid}", "azimuthal standard errors"]
+    write_xye_columns(pattern, radial, intensity, record.last("merged", "sem"), comments)
+    say(f"picture: {picture}\npattern: {pattern}", soft_wrap=True)
 
 
 def _draw(stage: _Stage, record: _Record) -> Any:
@@ -221,6 +232,7 @@ def _draw(stage: _Stage, record: _Record) -> Any:
         position=POSITION,
         position_label="arm",
         position_units="°",
+        intensity_units="counts / sr / i0",
         first_frame=_first_frame(stage.beamline, record),
         still=STILL_AT,
     )

@@ -41,7 +41,7 @@ class Powder:
     """
 
     crystal: CubicCrystal = CEO2
-    crystallites: float = 1600.0
+    crystallites: float = 1000.0
     acceptance: float = 5e-3
     volume_spread: float = 0.9
     smooth_share: float = 0.08

@@ -1,0 +1,117 @@
+"""The demonstration as a user runs it: a process of its own, few frames, a small detector."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("ophyd_async")
+pytest.importorskip("uvicorn")
+
+COMMAND = [sys.executable, "-m", "bluesky_powder", "demo", "--detector", "Pilatus 100k"]
+FRAMES = 3
+TIMEOUT = 240
+
+
+def three_lines(output: str) -> str:
+    lines = re.search(r"Three lines of Python.*:\n\n((?:    .*\n){3})\n", output)
+    assert lines, output
+    return "".join(line.removeprefix("    ") for line in lines[1].splitlines(keepends=True))
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("a demo")
+
+
+@pytest.fixture(scope="module")
+def finished(folder) -> str:
+    command = [*COMMAND, "--frames", str(FRAMES), "--directory", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_demo_prints_every_frame(finished):
+    rows = re.findall(r"^ +(\d+) +(\d+)° +([\d. ]+)(smooth|mild|strong) +(fresh|still)$", finished, re.MULTILINE)
+    assert [row[0] for row in rows] == [str(i + 1) for i in range(FRAMES)]
+    assert [row[1] for row in rows] == ["12", "18", "24"]
+    numbers = np.array([row[2].split() for row in rows], dtype=float)
+    assert numbers.shape == (FRAMES, 6)
+    plain, excess, union, _, mean, _ = numbers.T
+    assert (excess <= plain).all()
+    # After the first frame all three are the same.
+    assert plain[0] == union[0] == mean[0]
+    assert max(map(len, finished[: finished.index("picture:")].splitlines()[3:])) <= 80
+
+
+def test_demo_leaves_a_picture_and_a_pattern(finished, folder):
+    assert f"picture: {folder / 'demo.png'}" in finished
+    assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
+    low, high = map(float, re.search(r"merged pattern: ([\d.]+) to ([\d.]+)°", finished).groups())
+    two_theta, intensity, sem = np.loadtxt(folder / "demo.xye", comments="'").T
+    assert two_theta[[0, -1]] == pytest.approx([low, high], abs=0.01)
+    assert (np.diff(two_theta) > 0).all()
+    assert (intensity > 0).mean() > 0.99
+    assert (sem >= 0).all()
+
+
+def test_demo_can_be_read_later_as_it_says(finished):
+    told = run_python(three_lines(finished))
+    assert "xarray.Dataset" in told
+    assert "spottiness_excess" in told
+    assert f"time: {FRAMES}" in told
+
+
+def test_demo_keeps_serving_until_interrupted(finished, folder):  # noqa: ARG001 - the server's folder is there already
+    command = [*COMMAND, "--frames", "1", "--directory", str(folder), "--keep-serving"]
+    unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=unbuffered) as demo:
+        try:
+            output = ""
+            deadline = time.monotonic() + TIMEOUT
+            while "Ctrl-C ends it" not in output:
+                line = demo.stdout.readline()
+                assert line, output
+                assert time.monotonic() < deadline, output
+                output += line
+            told = run_python(three_lines(output))
+            assert "xarray.Dataset" in told
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(60) == 0, demo.stdout.read()
+        finally:
+            demo.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--detector", "Eigr 1M"], "Eig"),
+        (["--directory", os.devnull], os.devnull),
+    ],
+)
+def test_demo_fails_in_one_line(tmp_path, arguments, reason):
+    command = [*COMMAND, "--directory", str(tmp_path), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("bluesky-powder: ")
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_demo_wants_a_frame():
+    result = subprocess.run([*COMMAND, "--frames", "0"], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert result.returncode == 2
+    assert "--frames" in result.stderr
