@@ -100,6 +100,71 @@ def shares_full(radial, chi, skipped, edges):
     return matrix
 
 
+# ------------------------------------------------------------------------------------------- shares of a cake's cells
+
+
+def azimuth_bin_of(x, edges):
+    """Return the bin that holds azimuth x in degrees, which may be told in other turns; None outside."""
+    found = (bin_of(x + turn, edges) for turn in (0.0, 360.0, -360.0))
+    return next((a for a in found if a is not None), None)
+
+
+def azimuth_shares(low, high, edges):
+    """Return the overlap of the azimuths [low, high], degrees, with each bin in any turn, as parts of the interval."""
+    if high <= low:
+        row = np.zeros(len(edges) - 1)
+        a = azimuth_bin_of((low + 180.0) % 360.0 - 180.0, edges)
+        if a is not None:
+            row[a] = 1.0
+        return row
+    return sum(interval_shares(low + turn, high + turn, edges) for turn in (-720.0, -360.0, 0.0, 360.0, 720.0))
+
+
+def cake_no(centres, azimuths, skipped, edges, azimuth_edges):
+    """Return dense shares (pixels, azimuthal, radial) of pixels that belong to the cell of their centre; degrees."""
+    shares = np.zeros((centres.size, len(azimuth_edges) - 1, len(edges) - 1))
+    for i, (x, chi) in enumerate(zip(centres.ravel(), azimuths.ravel(), strict=True)):
+        r, a = bin_of(x, edges), azimuth_bin_of(chi, azimuth_edges)
+        if r is not None and a is not None and not skipped.ravel()[i]:
+            shares[i, a, r] = 1.0
+    return shares
+
+
+def cake_bbox(centres, half, azimuths, half_azimuths, skipped, edges, azimuth_edges, floor=0.0):
+    """Return dense shares of pixels shared by the product of both directions' overlaps; degrees."""
+    radial = shares_bbox(centres, half, skipped, edges, floor)
+    chi, d = azimuths.ravel(), half_azimuths.ravel()
+    along = np.array([azimuth_shares(chi[i] - d[i], chi[i] + d[i], azimuth_edges) for i in range(chi.size)])
+    return along[:, :, None] * radial[:, None, :]
+
+
+def cake_full(radial, chi, skipped, edges, azimuth_edges):
+    """Return dense shares of pixels shared by the area of their quadrilateral; corners (pixels, 4), chi in radians."""
+    shares = np.zeros((len(radial), len(azimuth_edges) - 1, len(edges) - 1))
+    for i in range(len(radial)):
+        if skipped.ravel()[i]:
+            continue
+        azimuth, turns = unwrapped(list(chi[i]))
+        if abs(turns) > 0.5:
+            across = interval_shares(0.0, radial[i].max(), edges)
+            shares[i] = np.outer(np.diff(azimuth_edges) / 360.0, across)
+            continue
+        outline = list(zip(radial[i], np.degrees(azimuth), strict=True))
+        whole = polygon_area(outline)
+        for a, (lower, upper) in enumerate(zip(azimuth_edges[:-1], azimuth_edges[1:], strict=True)):
+            for turn in (-360.0, 0.0, 360.0):
+                strip = cut_out(outline, 1, lower + turn, upper + turn)
+                for r in range(len(edges) - 1 if strip else 0):
+                    shares[i, a, r] += polygon_area(cut_out(strip, 0, edges[r], edges[r + 1])) / whole
+    return shares
+
+
+def cut_out(points, axis, lower, upper):
+    """Return the part of a polygon between two lines across `axis`."""
+    part = clip_polygon(points, axis, lower, keep_above=True)
+    return clip_polygon(part, axis, upper, keep_above=False) if part else []
+
+
 # ------------------------------------------------------------------------------------------------- sums and errors
 
 
@@ -148,3 +213,64 @@ def pyfai_spottiness(V, W, VV, *, weighted=False):
     intensity = np.array([v / w if w else 0.0 for v, w in zip(V, W, strict=True)])
     weight = np.maximum(intensity, 0) if weighted else np.ones(len(V))
     return math.sqrt((weight * np.maximum(VV, 0) / np.maximum(V, 1) ** 2).sum() / weight.sum())
+
+
+# ------------------------------------------------------------------------------------------------- outliers
+
+SLACK = 1e-12
+
+
+def usable_entries(matrix, signal, norm, left_out, r):
+    """Return the pixels of ring r that take part, with their values and weights."""
+    pixels = [
+        i for i in range(len(signal)) if matrix[i, r] > 0 and not left_out[i] and norm[i] != 0 and np.isfinite(signal[i])
+    ]
+    return pixels, {i: signal[i] / norm[i] for i in pixels}, {i: matrix[i, r] * norm[i] for i in pixels}
+
+
+def kept_by_clipping(matrix, signal, norm, variance, left_out, threshold, max_iter, model, gain=1.0):
+    """Return which entries (pixels, bins) sigma clipping keeps, `model` "azimuthal" or "poisson"."""
+    kept = np.zeros(matrix.shape, bool)
+    for r in range(matrix.shape[1]):
+        stay, v, w = usable_entries(matrix, signal, norm, left_out, r)
+        for _ in range(max_iter):
+            if not stay:
+                break
+            mean = math.fsum(w[i] * v[i] for i in stay) / math.fsum(w[i] for i in stay)
+            if model == "poisson":
+                total = math.fsum(matrix[i, r] ** 2 * variance[i] for i in stay) or gain
+            else:
+                total = math.fsum((w[i] * (v[i] - mean)) ** 2 for i in stay)
+            std = math.sqrt(total / math.fsum(w[i] ** 2 for i in stay))
+            n = max(3.0, math.fsum(matrix[i, r] for i in stay))
+            cut = max(threshold, math.sqrt(2 * math.log(n / math.sqrt(2 * math.pi))))
+            reach = cut * std * (1 + SLACK) + SLACK * abs(mean)
+            go = [i for i in stay if abs(v[i] - mean) > reach]
+            stay = [i for i in stay if i not in go]
+            if not go:
+                break
+        kept[stay, r] = True
+    return kept
+
+
+def kept_between_quantiles(matrix, signal, norm, left_out, lower, upper):
+    """Return which entries (pixels, bins) lie between two quantiles of cumulative weight."""
+    kept = np.zeros(matrix.shape, bool)
+    for r in range(matrix.shape[1]):
+        pixels, v, w = usable_entries(matrix, signal, norm, left_out, r)
+        if not pixels:
+            continue
+        total = math.fsum(w.values())
+        begin, end, slack = lower * total, upper * total, SLACK * total
+        spans = []  # of each distinct value: value, cumulative weight before and after
+        for value in sorted(set(v.values())):
+            before = math.fsum(w[i] for i in pixels if v[i] < value)
+            spans.append((value, before, before + math.fsum(w[i] for i in pixels if v[i] == value)))
+        values = [x for x, a, b in spans if a >= begin - slack and b <= end + slack]
+        values += [x for x, a, b in spans if a <= begin + slack and b >= end - slack]
+        if not values:
+            middle = (begin + end) / 2
+            values = [x for x, a, b in spans if a - slack <= middle <= b + slack]
+        for i in pixels:
+            kept[i, r] = v[i] in values
+    return kept

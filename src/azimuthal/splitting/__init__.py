@@ -141,7 +141,7 @@ def share_full(
     columns: int,
     skipped: NDArray[np.bool_],
     edges: NDArray[np.float64],
-    poles: Poles = Poles(),  # noqa: B008  frozen
+    poles: Poles = Poles(),
 ) -> PixelMatrix:
     """Share each pixel by the area of its quadrilateral in (radial, azimuth) over the bins.
 
