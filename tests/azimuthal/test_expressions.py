@@ -81,7 +81,7 @@ def test_expression_agrees_with_python_arithmetic(text):
         try:
             expected = float(eval(text, functions | {k: np.float64(v) for k, v in VALUES.items()}))
         except ZeroDivisionError:
-            expected = math.nan
+            return  # of two whole numbers, perhaps in a branch that `where` does not take
     try:
         ours = value(text)
     except GoniometerError:
