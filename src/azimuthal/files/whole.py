@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PLAIN = str.maketrans({"°": " deg", "θ": "theta", "χ": "chi", "λ": "lambda", "µ": "u", "μ": "u", "⁻": "-", "−": "-"})
+_PLAIN = {"°": " deg", "⁻": "-", "−": "-", "–": "-", "’": "'", "\t": " "}
 
 
 @contextmanager
@@ -40,9 +40,17 @@ def write_lines(path: str | Path, lines: Iterable[str], end: str = "\n") -> None
 def plain_lines(comments: Iterable[str] | str) -> list[str]:
     """Return comments as lines of printable ASCII: programs open these files in every encoding there is."""
     given = [comments] if isinstance(comments, str) else comments
-    lines = []
-    for line in (line for comment in given for line in str(comment).splitlines()):
-        text = unicodedata.normalize("NFKD", line.translate(_PLAIN))
-        text = "".join(c for c in text.translate(_PLAIN) if not unicodedata.combining(c)).expandtabs(1)
-        lines.append("".join(c if " " <= c <= "~" else "?" for c in text).rstrip())
-    return lines
+    lines = [line for comment in given for line in str(comment).splitlines()]
+    return ["".join(map(_plain, line)).rstrip() for line in lines]
+
+
+def _plain(letter: str) -> str:
+    """Return a letter in printable ASCII: without its accents, spelled out where it is Greek, else a question mark."""
+    if letter in _PLAIN:
+        return _PLAIN[letter]
+    base = unicodedata.normalize("NFKD", letter)[0]
+    case, _, name = unicodedata.name(base, "").removeprefix("GREEK ").partition(" LETTER ")
+    if case in ("SMALL", "CAPITAL"):
+        word = name.split()[0].lower().replace("lamda", "lambda")
+        return word if case == "SMALL" else word.capitalize()
+    return base if " " <= base <= "~" else "?"
