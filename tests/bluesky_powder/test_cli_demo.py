@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -75,24 +76,49 @@ def test_demo_can_be_read_later_as_it_says(finished):
     assert f"time: {FRAMES}" in told
 
 
-def test_demo_keeps_serving_until_interrupted(finished, folder):  # noqa: ARG001 - the server's folder is there already
-    command = [*COMMAND, "--frames", "1", "--directory", str(folder), "--keep-serving"]
-    unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=unbuffered) as demo:
+@contextmanager
+def started(*arguments: str, until: str):
+    """Yield the process, and what it has said, as soon as it says `until`."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([*COMMAND, *arguments], env=environment, **streams) as demo:
         try:
             output = ""
             deadline = time.monotonic() + TIMEOUT
-            while "Ctrl-C ends it" not in output:
+            while until not in output:
                 line = demo.stdout.readline()
                 assert line, output
                 assert time.monotonic() < deadline, output
                 output += line
-            told = run_python(three_lines(output))
-            assert "xarray.Dataset" in told
-            demo.send_signal(signal.SIGINT)
-            assert demo.wait(60) == 0, demo.stdout.read()
+            yield demo, output
         finally:
             demo.kill()
+
+
+@pytest.mark.usefixtures("finished")  # the server's folder is there already
+def test_demo_keeps_serving_until_interrupted(folder):
+    arguments = ["--frames", "1", "--directory", str(folder), "--keep-serving"]
+    with started(*arguments, until="Ctrl-C ends it") as (demo, output):
+        assert "xarray.Dataset" in run_python(three_lines(output))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0, demo.stdout.read()
+
+
+@pytest.mark.usefixtures("finished")
+def test_demo_keeps_what_was_taken_before_an_interrupt(folder):
+    with started("--frames", "200", "--directory", str(folder), until="    1   12°") as (demo, _):
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+        assert demo.wait(60) == 130, rest
+    assert "interrupted; what was taken is being stored" in rest
+    assert "Traceback" not in rest
+    told = run_python(
+        "from bluesky_powder.server import PowderServer\n"
+        f"with PowderServer({str(folder)!r}) as server:\n"
+        "    for run in server.client().values():\n"
+        "        print(run.metadata['stop']['exit_status'])\n"
+    )
+    assert told.split()[-2:] == ["abort", "abort"]
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,11 @@ class Hdf5Files:
         if node.shape[0] < stop:
             node.id.refresh()
         if node.shape[0] < stop:
-            raise FramesUnavailable(
-                f"{path}: dataset {dataset} has {node.shape[0]} frames, number {stop - 1} is not there"
-            )
-        return np.asarray(node[first:stop])
+            raise FramesUnavailable(f"{path}: {dataset} has {node.shape[0]} frames, number {stop - 1} is not there")
+        images = np.asarray(node[first:stop])
+        if _may_be_unwritten(images, node.fillvalue):
+            _check_written(path, node, first, stop)
+        return images
 
     def _file(self, path: Path) -> h5py.File:
         file = self._open.get(path)
@@ -91,7 +92,9 @@ class Hdf5Files:
             self._open.move_to_end(path)
             return file
         try:
-            # SWMR opens finished files too, and those that a crashed writer has left marked as open.
+            _check_whole(path)
+            # SWMR opens finished files too, and those that a crashed writer has left marked as open; and it does not
+            # keep the file locked against its writer.
             file = h5py.File(path, "r", libver="latest", swmr=True)
         except FileNotFoundError:
             raise FramesUnavailable(f"{path}: there is no such file") from None
@@ -107,6 +110,42 @@ class Hdf5Files:
         if file is not None:
             with contextlib.suppress(Exception):  # a damaged file may not even close
                 file.close()
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a finished file that is shorter than it says: read with SWMR, the missing frames would be zeros.
+
+    A file that is being written fails this way of opening for other reasons, and is none of its business.
+    """
+    try:
+        h5py.File(path, "r", locking=False).close()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if "truncated" in str(error):
+            raise FramesUnavailable(f"{path} is truncated: {error}") from error
+
+
+def _may_be_unwritten(images: NDArray[Any], fill: Any) -> bool:
+    """Tell whether images hold nothing but the fill value, which HDF5 returns for what was never written."""
+    return bool((images[..., ::97] == fill).all()) and bool((images == fill).all())
+
+
+def _check_written(path: Path, node: h5py.Dataset, first: int, stop: int) -> None:
+    """Check that the chunks of some rows are in the file; a writer may announce rows before it has written them.
+
+    Raises
+    ------
+    FramesUnavailable
+        If they are not.
+    """
+    if node.chunks is None or node.is_virtual:
+        return
+    size, deep = path.stat().st_size, node.chunks[0]
+    for row in range(first - first % deep, stop, deep):
+        chunk = node.id.get_chunk_info_by_coord((row, *(0,) * (node.ndim - 1)))
+        if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
+            raise FramesUnavailable(f"{path}: frame {row} of {node.name} was announced but is not written")
 
 
 @dataclass(frozen=True, slots=True)
