@@ -1,5 +1,6 @@
 """``bluesky-powder demo``: the whole way once, on a simulated beamline."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ NPT = 2500
 ARM_SPEED = 20.0
 # Seconds that reducing, then storing, may lag behind the scan; a first run compiles the engine meanwhile.
 PATIENCE = 300.0
+_INTERRUPTED = 130
 
 _HEADER = (
     "                each frame     union so far   mean frame so far",
@@ -126,7 +128,7 @@ def _set_up(console: Console, stack: ExitStack, directory: Path, detector: str) 
         from bluesky_powder.server import PowderServer
         from bluesky_powder.sim import Beamline
 
-        run_engine = RunEngine(context_managers=[])
+        run_engine = RunEngine()
         beamline = Beamline(directory / "raw", detector=detector, arm_speed=ARM_SPEED)
         recipe = beamline.recipe(POSITIONS, npt=NPT)
     with console.status("starting the server"):
@@ -158,9 +160,23 @@ def _scan(stage: _Stage, frames: int) -> _Record:
         stage.run_engine.subscribe(record.raw, "stream_resource")
         for line in _HEADER:
             progress.console.print(line, style="bold")
-        stage.run_engine(arm_scan(stage.beamline, positions, exposures, still_at=STILL_AT))
+        _run(stage, arm_scan(stage.beamline, positions, exposures, still_at=STILL_AT))
         _wait(stage, record, progress)
     return record
+
+
+def _run(stage: _Stage, plan: Any) -> None:
+    """Run a plan; Ctrl-C aborts it in good order, so that what was taken is reduced and stored."""
+    from bluesky.utils import RunEngineInterrupted
+
+    try:
+        stage.run_engine(plan)
+    except RunEngineInterrupted:
+        # Bluesky logs an abort with a traceback.
+        logging.getLogger("bluesky").setLevel(logging.CRITICAL)
+        stage.run_engine.abort("interrupted at the keyboard")
+        typer.echo("interrupted; what was taken is being stored", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _print_frame(progress: Progress, task: TaskID, record: _Record, seq_num: int) -> None:
@@ -207,13 +223,13 @@ def _summarize(stage: _Stage, record: _Record) -> None:
     filled = np.isfinite(intensity)
     number = len(record.columns["primary"][POSITION])
     independent, reason = record.last("cumulative", "independent_frames"), record.last("cumulative", "reason")
-    known = f"{independent:.1f} of {number} frames were independent" if np.isfinite(independent) else reason
+    known = f"{independent:.1f} of {number}" if np.isfinite(independent) else reason
     say = stage.console.print
     say(
         f"merged pattern: {radial[filled][0]:.2f} to {radial[filled][-1]:.2f}° of 2θ, {filled.sum()} of {filled.size}"
         f" bins filled, {record.last('merged', 'geometries')} geometries"
     )
-    say(f"by the mean frames, {known}")
+    say(f"independent frames: {known} (positions overlap in part, and at some the sample stood still)")
     with stage.console.status("drawing"):
         picture = stage.directory / "demo.png"
         _draw(stage, record).savefig(picture)
