@@ -31,6 +31,7 @@ _GRADE_SHADES = ("#FFFFFF", "#F1F1F1", "#E2E2E2")
 _GAP = "#B8C4CC"
 # More positions than this are drawn as a map, fewer as lines.
 _MOST_LINES = 12
+_MAP_COLUMNS = 1000
 _SHIFT = 0.6
 _INSET_BINS = 36
 
@@ -222,9 +223,14 @@ def _draw_map(axes: Axes, radial: Floats, intensity: Floats, label: str) -> None
 
     top = np.nanpercentile(intensity, 99.5)
     extent = (float(radial[0]), float(radial[-1]), 0.5, len(intensity) + 0.5)
-    shown = np.ma.masked_invalid(np.sqrt(np.clip(intensity / top, 0, None)))
+    # No more columns than there is room for, each with the highest of its bins: thin rings stay to be seen.
+    columns = np.arange(0, intensity.shape[1], -(-intensity.shape[1] // _MAP_COLUMNS))
+    highest = np.fmax.reduceat(intensity, columns, axis=1)
+    shown = np.ma.masked_invalid(np.sqrt(np.clip(highest / top, 0, None)))
     colours = colormaps["inferno"].with_extremes(bad=_GAP)
-    image = axes.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", origin="lower", extent=extent)
+    image = axes.imshow(
+        shown, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower", extent=extent
+    )
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01)
     bar.set_label("√ intensity (arb. units)", fontsize=9)
     bar.ax.tick_params(labelsize=9)
@@ -262,8 +268,8 @@ def _draw_band(axes: Axes, radial: Floats, intensity: Floats, sem: Floats) -> No
 
 def _draw_inset(axes: Axes, radial: Floats, intensity: Floats, sem: Floats) -> None:
     """Show the least certain clear ring from near by: there the error band can be seen."""
-    margin = len(radial) // 10
-    if len(radial) - 2 * margin < _INSET_BINS:
+    margin = max(len(radial) // 10, _INSET_BINS // 2)
+    if len(radial) < 2 * margin + _INSET_BINS:
         return
     level, error = np.nan_to_num(intensity), np.nan_to_num(sem)
     inner = np.arange(margin, len(radial) - margin)
