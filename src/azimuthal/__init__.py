@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from azimuthal.bins import RadialBins
+    from azimuthal.bins import AzimuthalBins, RadialBins
     from azimuthal.detector import Detector
     from azimuthal.errors import AzimuthalError
     from azimuthal.files import write_chi, write_fxye, write_nxazint, write_xye
@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from azimuthal.goniometer import Goniometer
     from azimuthal.integrator import Integrator
     from azimuthal.multigeometry import IntegratorCache, MeanFrames, MultiGeometry
-    from azimuthal.pattern import Pattern, grade, independent_frames, independent_frames_from, union
+    from azimuthal.pattern import (
+        Cake,
+        Difference,
+        Pattern,
+        grade,
+        independent_frames,
+        independent_frames_from,
+        load_pattern,
+        union,
+    )
     from azimuthal.units import RadialUnit, radial_unit
 
 __all__ = [
+    "AzimuthalBins",
     "AzimuthalError",
+    "Cake",
     "Detector",
+    "Difference",
     "Geometry",
     "Goniometer",
     "Integrator",
@@ -34,6 +46,7 @@ __all__ = [
     "grade",
     "independent_frames",
     "independent_frames_from",
+    "load_pattern",
     "radial_unit",
     "union",
     "write_chi",
@@ -44,8 +57,11 @@ __all__ = [
 
 # Rooms are opened at first use: a program that only reads a pattern does not wait for numba.
 _ROOMS = {
+    "AzimuthalBins": "azimuthal.bins",
     "AzimuthalError": "azimuthal.errors",
+    "Cake": "azimuthal.pattern",
     "Detector": "azimuthal.detector",
+    "Difference": "azimuthal.pattern",
     "Geometry": "azimuthal.geometry",
     "Goniometer": "azimuthal.goniometer",
     "Integrator": "azimuthal.integrator",
@@ -58,6 +74,7 @@ _ROOMS = {
     "grade": "azimuthal.pattern",
     "independent_frames": "azimuthal.pattern",
     "independent_frames_from": "azimuthal.pattern",
+    "load_pattern": "azimuthal.pattern",
     "radial_unit": "azimuthal.units",
     "union": "azimuthal.pattern",
     "write_chi": "azimuthal.files",

@@ -7,23 +7,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from azimuthal import threads
-from azimuthal.bins import RadialBins, corners_of, poles_of
+from azimuthal.bins import AzimuthalBins, RadialBins
 from azimuthal.csr import PixelMatrix, kernels
-from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
+from azimuthal.integrator.corrections import at_least_zero, normalization, polarization_pair
 from azimuthal.integrator.frame import (
-    NO_DUMMY,
     Dummy,
-    as_kernel_dtype,
-    checked_array,
+    as_frames,
     checked_mask,
     checked_monitor,
+    checked_monitors,
     checked_plane,
+    checked_variance,
+    kernel_frame,
+    of_frame,
 )
-from azimuthal.pattern import SUMS, Conditions, Pattern
-from azimuthal.splitting import Splitting, check_splitting, half_widths, share_bbox, share_full, share_whole
-from azimuthal.units import radial_unit
+from azimuthal.integrator.shares import check_bins, share_pixels
+from azimuthal.integrator.summing import Summing
+from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
+from azimuthal.splitting import Splitting, check_splitting
 
 __all__ = ["Integrator", "SolidAngle", "checked_monitor"]
 
@@ -32,7 +34,7 @@ NO_MASK = np.empty(0, np.bool_)
 
 
 class Integrator:
-    """Integrates frames of one geometry into patterns. Immutable; safe to share between threads.
+    """Integrates frames of one geometry into patterns, or into cakes. Immutable; safe to share between threads.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ class Integrator:
         Where the detector is.
     bins
         Radial bins; a range of None covers the whole detector.
+    azimuth
+        Azimuthal bins, which make a Cake of every frame; None makes a Pattern.
     splitting
         "no", "bbox" or "full" (default).
     mask
@@ -60,10 +64,15 @@ class Integrator:
     read_noise
         Standard deviation added to every pixel, in the unit of the frame.
 
+    Attributes
+    ----------
+    matrix
+        Shares of the pixels; a cake's bins are numbered azimuthal bin * radial bins + radial bin.
+
     Raises
     ------
     FrameError
-        If an array has the wrong shape, or a flat is negative.
+        If an array has the wrong shape or dtype, or a flat is negative in a pixel that is not masked.
     BinningError, UnitError, GeometryError
         If bins, unit, splitting, solid angle or polarization cannot be.
     """
@@ -72,7 +81,7 @@ class Integrator:
         self,
         geometry: Geometry,
         bins: RadialBins,
-        *,
+        azimuth: AzimuthalBins | None = None,
         splitting: Splitting = "full",
         mask: ArrayLike | None = None,
         flat: ArrayLike | None = None,
@@ -86,27 +95,32 @@ class Integrator:
         read_noise: float = 0.0,
     ) -> None:
         check_splitting(splitting)
+        check_bins(bins, azimuth)
         if parallax is not None and parallax != geometry.parallax:
             geometry = replace(geometry, parallax=parallax)
         self.geometry = geometry
         self.bins = bins.resolved(geometry)
+        self.azimuth = azimuth
         self.shape = geometry.shape
-        self.gain = _positive("gain", gain, least=0.0)
-        self.read_noise = _positive("read_noise", read_noise, least=0.0)
+        self.gain = at_least_zero("gain", gain)
+        self.read_noise = at_least_zero("read_noise", read_noise)
         detector = geometry.detector
         self._dummy = Dummy(dummy, delta_dummy, detector.dummy, detector.delta_dummy)
-        pair = _polarization_pair(polarization)
-        self._conditions = Conditions(splitting, solid_angle, pair, geometry.parallax)
-        norm, usable = self._normalization(flat, absorption)
+        self._conditions = Conditions(splitting, solid_angle, polarization_pair(polarization), geometry.parallax)
         skipped = np.array(detector.mask)
         if mask is not None:
             skipped |= checked_mask("mask", mask, self.shape)
-        skipped |= ~usable
-        self._norm = norm.ravel()
-        self._static_masked = int(skipped.sum())
+        norm, unused = normalization(geometry, self._conditions, flat, absorption, skipped)
+        self._static_masked = int(unused.sum())
         self._edges = self.bins.edges
-        self.matrix = self._share_pixels(skipped)
-        self._constants = self._sum_constants()
+        matrix = share_pixels(geometry, self.bins, azimuth, splitting, unused)
+        self._summing = Summing(matrix, norm.ravel(), self.gain, self.read_noise)
+        self._constants = self._summing.constants()
+
+    @property
+    def matrix(self) -> PixelMatrix:
+        """Shares of the pixels."""
+        return self._summing.matrix
 
     @property
     def conditions(self) -> Conditions:
@@ -119,14 +133,19 @@ class Integrator:
         return self._static_masked
 
     @property
+    def used_pixels(self) -> NDArray[np.bool_]:
+        """Which pixels, flat, have a share in any bin."""
+        return self.matrix.bins >= 0 if self.matrix.indptr is None else np.diff(self.matrix.indptr) > 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays that this integrator keeps."""
-        return self.matrix.nbytes + self._norm.nbytes + self._constants.nbytes + self._edges.nbytes
+        return self.matrix.nbytes + self._summing.norm.nbytes + self._constants.nbytes + self._edges.nbytes
 
     @property
     def normalization(self) -> NDArray[np.float64]:
         """Flat * solid angle * polarization * absorption of each pixel, (rows, columns)."""
-        return self._norm.reshape(self.shape)
+        return self._summing.norm.reshape(self.shape)
 
     def integrate(
         self,
@@ -152,32 +171,32 @@ class Integrator:
         monitor
             Factor of the normalization, one number or n.
         mask
-            (rows, columns), non-zero = left out of this frame, besides the mask of the integrator.
+            (rows, columns) or (n, rows, columns), non-zero = left out, besides the mask of the integrator.
 
         Returns
         -------
         Pattern or list of Pattern
+            Cake where the integrator has azimuthal bins.
 
         Raises
         ------
         FrameError
             If shapes or dtypes do not fit, or the monitor is not above 0.
         """
-        frames = np.asarray(frame)
+        frames = as_frames(frame)
         if frames.ndim != 3:
-            return self._integrate_one(frames, dark, dark_variance, variance, checked_monitor(_single(monitor)), mask)
-        monitors = np.broadcast_to(np.asarray(monitor, np.float64), (len(frames),))
-        variances = np.asarray(variance) if variance is not None else None
+            return self._integrate_one(frames, dark, dark_variance, variance, checked_monitors(monitor, None)[0], mask)
+        n = len(frames)
         return [
             self._integrate_one(
-                one,
+                frames[k],
                 dark,
                 dark_variance,
-                variances[k] if variances is not None and variances.ndim == 3 else variances,
-                checked_monitor(monitors[k]),
-                mask,
+                of_frame(variance, k, n, "variance"),
+                one_monitor,
+                of_frame(mask, k, n, "mask"),
             )
-            for k, one in enumerate(frames)
+            for k, one_monitor in enumerate(checked_monitors(monitor, n))
         ]
 
     def integrate_sums(
@@ -196,8 +215,7 @@ class Integrator:
         masked_pixels
             What the pattern is to say about left out pixels.
         """
-        sums = self._add_prepared(signal.ravel(), variance.ravel(), monitor)
-        return self._pattern(sums, masked_pixels)
+        return self.pattern_of(self._summing.prepared(signal.ravel(), variance.ravel(), monitor), masked_pixels)
 
     def prepare(
         self,
@@ -208,21 +226,51 @@ class Integrator:
         mask: ArrayLike | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return signal and variance of one frame, (rows, columns) float64 each; NaN signal = left out."""
-        raw = self._raw(frame)
-        left_out = self._left_out(raw, mask)
-        signal = raw.astype(np.float64)
+        values, low, high = self.kernel_frame(as_frames(frame))
+        left_out = (values >= low) & (values <= high)
+        if mask is not None:
+            left_out |= checked_mask("mask", mask, self.shape)
+        signal = values.astype(np.float64)
         if variance is not None:
-            var = np.array(checked_plane("variance", variance, self.shape))
-            if (var < 0).any():
-                raise FrameError("variance: holds negative numbers")
+            var = np.array(checked_variance("variance", variance, self.shape))
         else:
             var = self.gain * np.maximum(signal, 0.0) + self.read_noise**2
             if dark_variance is not None:
-                var += checked_plane("dark_variance", dark_variance, self.shape)
+                var += checked_variance("dark_variance", dark_variance, self.shape)
         if dark is not None:
-            signal -= checked_plane("dark", dark, self.shape)
-        signal[left_out] = np.nan
+            with np.errstate(invalid="ignore"):  # infinite less infinite is left out below
+                signal -= checked_plane("dark", dark, self.shape)
+        signal[left_out | ~np.isfinite(signal)] = np.nan
         return signal, var
+
+    def kernel_frame(self, frame: ArrayLike) -> tuple[NDArray[Any], Any, Any]:
+        """Return a frame, (rows, columns), in a dtype of the kernels, with the lowest and highest value of no data.
+
+        Raises
+        ------
+        FrameError
+            If shape or dtype do not fit, or the frame cannot hold the dummy that was asked for.
+        """
+        return kernel_frame(frame, self.shape, self._dummy)
+
+    def dummies(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Return the lowest and highest value of no data in frames of `dtype`; lowest > highest: there is none."""
+        return self._dummy.interval(dtype)
+
+    def pattern_of(self, sums: NDArray[np.float64], masked_pixels: int) -> Any:
+        """Return the pattern, or cake, of sums over the bins of the matrix, (7, bins)."""
+        common: dict[str, Any] = {
+            "unit": self.bins.unit,
+            "edges": self._edges,
+            "conditions": self._conditions,
+            "gain": self.gain,
+            "masked_pixels": masked_pixels,
+            "wavelength": self.geometry.wavelength,
+        }
+        if self.azimuth is None:
+            return Pattern(sums=sums, **common)
+        cells = sums.reshape(len(SUMS), self.azimuth.npt, self.bins.npt)
+        return Cake(sums=cells, azimuthal_edges=self.azimuth.edges, **common)
 
     def _integrate_one(
         self,
@@ -232,41 +280,28 @@ class Integrator:
         variance: ArrayLike | None,
         monitor: float,
         mask: ArrayLike | None,
-    ) -> Pattern:
+    ) -> Any:
         if dark is None and dark_variance is None and variance is None:
-            return self._integrate_raw(self._raw(frame), monitor, mask)
+            return self._integrate_raw(frame, monitor, mask)
         signal, var = self.prepare(frame, dark, dark_variance, variance, mask)
-        sums = self._add_prepared(signal.ravel(), var.ravel(), np.array([monitor]))
-        lost = int(np.count_nonzero(~np.isfinite(signal.ravel()[self.used_pixels])))
-        return self._pattern(sums, self._static_masked + lost)
+        sums = self._summing.prepared(signal.ravel(), var.ravel(), np.array([monitor]))
+        left_out = ~(np.isfinite(signal) & np.isfinite(var)).ravel()
+        return self.pattern_of(sums, self._static_masked + int(np.count_nonzero(left_out & self.used_pixels)))
 
-    def _raw(self, frame: ArrayLike) -> NDArray[Any]:
-        return checked_array("frame", frame, self.shape)
-
-    def _left_out(self, raw: NDArray[Any], mask: ArrayLike | None) -> NDArray[np.bool_]:
-        """Tell which pixels a frame leaves out by itself: dummies, not finite, its own mask."""
-        low, high = self._dummy.interval(raw.dtype)
-        values = as_kernel_dtype(raw)
-        left_out = (values >= low) & (values <= high)
-        if raw.dtype.kind == "f":
-            left_out |= ~np.isfinite(raw)
-        if mask is not None:
-            left_out |= checked_mask("mask", mask, self.shape)
-        return left_out
-
-    def _integrate_raw(self, raw: NDArray[Any], monitor: float, mask: ArrayLike | None) -> Pattern:
+    def _integrate_raw(self, frame: NDArray[Any], monitor: float, mask: ArrayLike | None) -> Any:
         """Integrate counts as they are: N, W, Q are the geometry's constants less what the frame leaves out."""
         masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
-        sums, lost = self._add_raw(as_kernel_dtype(raw).ravel(), masked, self._dummy.interval(raw.dtype))
+        values, low, high = self.kernel_frame(frame)
+        sums, lost = self._summing.raw(values.ravel(), masked, low, high)
         if lost:
-            self._subtract_lost(sums, raw, masked)
+            self._subtract_lost(sums, frame, masked)
         else:
             sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
         sums[[kernels.W, kernels.A]] *= monitor
         sums[kernels.Q] *= monitor * monitor
-        return self._pattern(sums, self._static_masked + lost)
+        return self.pattern_of(sums, self._static_masked + lost)
 
-    def _subtract_lost(self, sums: NDArray[np.float64], raw: NDArray[Any], masked: NDArray[np.bool_]) -> None:
+    def _subtract_lost(self, sums: NDArray[np.float64], frame: NDArray[Any], masked: NDArray[np.bool_]) -> None:
         """Turn what was left out into what is left, in rows N, W, Q; bins that lost most are summed afresh."""
         rows = [kernels.N, kernels.W, kernels.Q]
         sums[rows] = self._constants - sums[rows]
@@ -275,131 +310,6 @@ class Integrator:
         poor = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self._constants[kernels.N])
         if poor.any():
             # The difference of two large numbers would cost digits here.
-            signal, var = self.prepare(raw, mask=masked.reshape(self.shape) if masked.size else None)
-            fresh = self._add_prepared(signal.ravel(), var.ravel(), np.ones(1))
+            signal, var = self.prepare(frame, mask=masked.reshape(self.shape) if masked.size else None)
+            fresh = self._summing.prepared(signal.ravel(), var.ravel(), np.ones(1))
             sums[:, poor] = fresh[:, poor]
-
-    def _add_raw(
-        self, frame: NDArray[Any], masked: NDArray[np.bool_], dummies: tuple[float, float]
-    ) -> tuple[NDArray[np.float64], int]:
-        """Run the kernel over a flat frame; see `kernels.add_raw_whole` for what the rows mean."""
-        noise = self.read_noise**2
-        matrix, norm = self.matrix, self._norm
-
-        def add(start: int, stop: int) -> tuple[NDArray[np.float64], int]:
-            sums = np.zeros((len(SUMS), matrix.n_bins))
-            lost = np.zeros(1, np.int64)
-            common = (start, stop, frame, masked, *dummies, norm)
-            if matrix.indptr is None:
-                kernels.add_raw_whole(*common, matrix.bins, self.gain, noise, sums, lost)
-            else:
-                kernels.add_raw_shared(*common, matrix.indptr, matrix.bins, matrix.shares, self.gain, noise, sums, lost)
-            return sums, int(lost[0])
-
-        parts = threads.run(add, threads.pieces(frame.size))
-        return _add_up([sums for sums, _ in parts]), sum(lost for _, lost in parts)
-
-    def _add_prepared(
-        self, signal: NDArray[Any], variance: NDArray[np.float64], monitor: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        matrix, norm = self.matrix, self._norm
-
-        def add(start: int, stop: int) -> NDArray[np.float64]:
-            sums = np.zeros((len(SUMS), matrix.n_bins))
-            common = (start, stop, signal, variance, norm, monitor)
-            if matrix.indptr is None:
-                kernels.add_prepared_whole(*common, matrix.bins, sums)
-            else:
-                kernels.add_prepared_shared(*common, matrix.indptr, matrix.bins, matrix.shares, sums)
-            return sums
-
-        return _add_up(threads.run(add, threads.pieces(signal.size)))
-
-    def _pattern(self, sums: NDArray[np.float64], masked_pixels: int) -> Pattern:
-        return Pattern(
-            unit=self.bins.unit,
-            edges=self._edges,
-            sums=sums,
-            conditions=self._conditions,
-            gain=self.gain,
-            masked_pixels=masked_pixels,
-            wavelength=self.geometry.wavelength,
-        )
-
-    def _normalization(
-        self, flat: ArrayLike | None, absorption: ArrayLike | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return n of each pixel for a monitor of 1, and whether a pixel can be used at all."""
-        norm = np.ones(self.shape)
-        for what, factor in (("flat", flat), ("absorption", absorption)):
-            if factor is not None:
-                plane = checked_plane(what, factor, self.shape)
-                if (plane < 0).any():
-                    raise FrameError(
-                        f"{what}: {int((plane < 0).sum())} pixels are negative; mask them or set them to 0"
-                    )
-                norm *= plane
-        solid_angle = self.geometry.solid_angle(self._conditions.solid_angle)
-        if solid_angle is not None:
-            norm *= solid_angle
-        if self._conditions.polarization is not None:
-            norm *= self.geometry.polarization(*self._conditions.polarization)
-        usable = np.isfinite(norm) & (norm != 0.0)
-        norm[~usable] = 0.0
-        return norm, usable
-
-    def _share_pixels(self, skipped: NDArray[np.bool_]) -> PixelMatrix:
-        unit = self.bins.unit
-        if self._conditions.splitting == "no":
-            return share_whole(self.geometry.radial(unit), skipped, self._edges)
-        corners = corners_of(self.geometry, unit)
-        if self._conditions.splitting == "full":
-            return share_full(corners, self.shape[1], skipped, self._edges, poles_of(self.geometry, unit))
-        centres = self.geometry.radial(unit)
-        floor = 0.0 if radial_unit(unit).nonnegative else None
-        return share_bbox(centres, half_widths(centres, corners), skipped, self._edges, floor)
-
-    def _sum_constants(self) -> NDArray[np.float64]:
-        """Sum N, W and Q over all usable pixels, (3, bins): what a frame takes away that leaves all of them out."""
-        everything = np.ones(self._norm.size, np.bool_)
-        sums, _ = self._add_raw(everything.view(np.uint8), everything, NO_DUMMY)
-        return sums[[kernels.N, kernels.W, kernels.Q]]
-
-    @property
-    def used_pixels(self) -> NDArray[np.bool_]:
-        """Which pixels, flat, have a share in any bin."""
-        return self.matrix.bins >= 0 if self.matrix.indptr is None else np.diff(self.matrix.indptr) > 0
-
-
-def _add_up(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Add the sums of pieces, in their order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-def _single(monitor: Any) -> float:
-    values = np.asarray(monitor, np.float64)
-    if values.size != 1:
-        raise FrameError(f"monitor: {values.size} values for one frame")
-    return float(values.reshape(()))
-
-
-def _positive(what: str, value: float, least: float) -> float:
-    number = float(value)
-    if not np.isfinite(number) or number < least:
-        raise FrameError(f"{what}: {value!r} must be finite and at least {least:g}")
-    return number
-
-
-def _polarization_pair(polarization: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return (factor, axis offset), checked."""
-    if polarization is None:
-        return None
-    factor, offset = (float(x) for x in (polarization if isinstance(polarization, tuple) else (polarization, 0.0)))
-    if not -1.0 <= factor <= 1.0:
-        raise FrameError(f"polarization: factor {factor!r} is outside -1..1")
-    if not np.isfinite(offset):
-        raise FrameError(f"polarization: axis offset {offset!r} is no angle")
-    return factor, offset

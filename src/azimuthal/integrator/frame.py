@@ -1,4 +1,4 @@
-"""What is checked and prepared on a frame before it meets the matrix: shape, dtype, dummies, dark, variance."""
+"""What is checked and prepared on a frame before it meets the matrix: shape, dtype, dummies, monitor."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,21 @@ from azimuthal.errors import FrameError
 
 NO_DUMMY = (1, 0)
 """An empty interval: no value is a dummy."""
+NO_FLOAT_DUMMY = (math.inf, -math.inf)
+SIGNED_LIMIT = 2**63
+
+
+def as_frames(frame: ArrayLike) -> NDArray[Any]:
+    """Return a frame or a stack of frames as an array.
+
+    Raises
+    ------
+    FrameError
+        If it is a masked array of numpy, whose mask would be lost.
+    """
+    if isinstance(frame, np.ma.MaskedArray):
+        raise FrameError("frame: a masked array of numpy; give its data as the frame and its mask as mask=")
+    return np.asarray(frame)
 
 
 def checked_array(what: str, array: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
@@ -19,8 +34,10 @@ def checked_array(what: str, array: ArrayLike, shape: tuple[int, int]) -> NDArra
     Raises
     ------
     FrameError
-        If it is not numeric or has another shape.
+        If it is not numeric, is a masked array, or has another shape.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise FrameError(f"{what}: a masked array of numpy, whose mask would be lost; give a plain array and mask=")
     values = np.asarray(array)
     if values.dtype.kind not in "buif":
         raise FrameError(f"{what}: dtype {values.dtype} is not a real number")
@@ -34,7 +51,7 @@ def checked_array(what: str, array: ArrayLike, shape: tuple[int, int]) -> NDArra
 
 
 def checked_mask(what: str, mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return `mask` as booleans of `shape`, True = left out; any number other than 0 counts as True.
+    """Return `mask` as booleans of `shape`, True = left out; any whole number other than 0 counts as True.
 
     Raises
     ------
@@ -42,7 +59,7 @@ def checked_mask(what: str, mask: ArrayLike, shape: tuple[int, int]) -> NDArray[
         If it is neither boolean nor whole numbers, or has another shape.
     """
     values = checked_array(what, mask, shape)
-    if values.dtype.kind == "f" and not np.isin(values, (0.0, 1.0)).all():
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         raise FrameError(f"{what}: holds fractions or NaN; give booleans or whole numbers, non-zero = masked")
     return values != 0
 
@@ -58,7 +75,21 @@ def checked_plane(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArra
     values = np.asarray(plane)
     if values.ndim == 0 and values.dtype.kind in "buif":
         return np.broadcast_to(np.float64(values), shape)
-    return checked_array(what, values, shape).astype(np.float64, copy=False)
+    return checked_array(what, plane, shape).astype(np.float64, copy=False)
+
+
+def checked_variance(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return a variance as `checked_plane` does.
+
+    Raises
+    ------
+    FrameError
+        Also if any of it is negative.
+    """
+    values = checked_plane(what, plane, shape)
+    if (values < 0).any():
+        raise FrameError(f"{what}: holds negative numbers")
+    return values
 
 
 def checked_monitor(monitor: float) -> float:
@@ -67,12 +98,50 @@ def checked_monitor(monitor: float) -> float:
     Raises
     ------
     FrameError
-        If it is zero, negative or not finite.
+        If it is zero, negative, not finite or no number.
     """
-    value = float(monitor)
+    try:
+        value = float(monitor)
+    except (TypeError, ValueError):
+        raise FrameError(f"monitor: {monitor!r} is not a number") from None
     if not math.isfinite(value) or value <= 0.0:
         raise FrameError(f"monitor: {value!r} cannot normalize a frame; it must be finite and above 0")
     return value
+
+
+def checked_monitors(monitor: Any, frames: int | None) -> list[float]:
+    """Return one monitor a frame, from one number or as many as there are frames; None stands for a single frame.
+
+    Raises
+    ------
+    FrameError
+        If their number does not fit, or `checked_monitor` refuses one.
+    """
+    values = np.asarray(monitor)
+    if values.dtype.kind not in "buif":
+        raise FrameError(f"monitor: {monitor!r} is not a number")
+    n = 1 if frames is None else frames
+    if values.size == 1:
+        return [checked_monitor(values.item())] * n
+    if values.shape != (n,) or frames is None:
+        raise FrameError(f"monitor: {values.size} values for {'one frame' if frames is None else f'{n} frames'}")
+    return [checked_monitor(value) for value in values]
+
+
+def of_frame(array: ArrayLike | None, k: int, frames: int | None, what: str) -> Any:
+    """Return what belongs to frame `k` of a stack: ``array[k]`` where there is one for each frame, else `array`.
+
+    Raises
+    ------
+    FrameError
+        If there are as many planes as there are not frames.
+    """
+    if frames is None or array is None or np.ndim(array) != 3:
+        return array
+    planes = np.asanyarray(array)
+    if len(planes) != frames:
+        raise FrameError(f"{what}: {len(planes)} planes for {frames} frames")
+    return planes[k]
 
 
 @dataclass(frozen=True)
@@ -85,12 +154,21 @@ class Dummy:
         As the user gave them: taken in the frame's dtype, and applied to frames of every dtype.
     detector_value, detector_delta
         As the detector's maker has them: applied to integer frames only, wrapping for unsigned types.
+
+    Raises
+    ------
+    FrameError
+        If a delta is negative or not finite.
     """
 
     value: float | None
     delta: float | None
     detector_value: float | None
     detector_delta: float | None
+
+    def __post_init__(self) -> None:
+        if self.delta is not None and not 0.0 <= self.delta < math.inf:
+            raise FrameError(f"delta_dummy: {self.delta!r} must be finite and at least 0")
 
     def interval(self, dtype: np.dtype[Any]) -> tuple[int, int] | tuple[float, float]:
         """Return the lowest and highest dummy in frames of `dtype`; low > high where there is none.
@@ -100,43 +178,64 @@ class Dummy:
         FrameError
             If the user's dummy does not exist in the dtype.
         """
+        whole = dtype.kind in "uib"
         if self.value is not None:
             value, delta = self.value, self.delta
-        elif dtype.kind in "ui" and self.detector_value is not None:
-            value, delta = self.detector_value, self.detector_delta
+        elif whole and self.detector_value is not None:
+            value, delta = self.detector_value, self.detector_delta if self.delta is None else self.delta
         else:
-            return NO_DUMMY if dtype.kind in "ui" else (math.inf, -math.inf)
-        if dtype.kind == "f":
+            return NO_DUMMY if whole else NO_FLOAT_DUMMY
+        if whole:
+            return _integer_interval(value, delta or 0.0, np.dtype(np.uint8) if dtype.kind == "b" else dtype)
+        with np.errstate(over="ignore"):
             centre = float(dtype.type(value))
-            return centre - (delta or 0.0), centre + (delta or 0.0)
-        return _integer_interval(value, delta or 0.0, dtype)
+        return centre - (delta or 0.0), centre + (delta or 0.0)
 
 
 def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple[int, int]:
     limits = np.iinfo(dtype)
-    if value != int(value):
+    if not math.isfinite(value) or value != int(value):
         raise FrameError(f"dummy: {value!r} is no value of {dtype} frames")
     centre = int(value)
     if centre < 0 and limits.min == 0:
         centre += limits.max + 1  # -1 in an unsigned frame is the type's largest value
+    if centre == limits.max + 1 and isinstance(value, float) and dtype.itemsize == 8:
+        centre = limits.max  # which no float can hold
     if not limits.min <= centre <= limits.max:
         if delta == 0.0:
             return NO_DUMMY
         raise FrameError(f"dummy: {value!r} does not fit {dtype} frames ({limits.min} to {limits.max})")
     reach = math.floor(delta)
-    low, high = max(centre - reach, limits.min), min(centre + reach, limits.max)
-    if dtype == np.uint64:  # such frames are seen as int64 by the kernels
-        low, high = (x - 2**64 if x >= 2**63 else x for x in (low, high))
-    return low, high
+    return max(centre - reach, limits.min), min(centre + reach, limits.max)
+
+
+def kernel_frame(frame: ArrayLike, shape: tuple[int, int], dummy: Dummy) -> tuple[NDArray[Any], Any, Any]:
+    """Return a frame in one of the dtypes that kernels are compiled for, with its lowest and highest dummy.
+
+    uint64 is seen as int64; where it holds numbers above those of int64 it becomes float64 with NaN for dummies.
+
+    Raises
+    ------
+    FrameError
+        If the frame has the wrong shape or dtype, or cannot hold the user's dummy.
+    """
+    given = np.asarray(frame).dtype
+    raw = checked_array("frame", frame, shape)
+    low, high = dummy.interval(given)
+    if raw.dtype != np.uint64:
+        return as_kernel_dtype(raw), low, high
+    if raw.max(initial=0) >= SIGNED_LIMIT:
+        values = raw.astype(np.float64)
+        if low <= high:
+            values[(raw >= low) & (raw <= high)] = np.nan
+        return values, *NO_FLOAT_DUMMY
+    if low >= SIGNED_LIMIT:
+        low, high = NO_DUMMY
+    return raw.view(np.int64), low, min(high, SIGNED_LIMIT - 1)
 
 
 def as_kernel_dtype(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return the frame in one of the dtypes that kernels are compiled for, without changing values.
-
-    uint64 is seen as int64 (dummies at the type's maximum become small negative numbers); int8 is widened.
-    """
+    """Return a frame, other than of uint64, in a dtype that kernels are compiled for; int8 is widened."""
     if frame.dtype == np.uint64:
         return frame.view(np.int64)
-    if frame.dtype == np.int8:
-        return frame.astype(np.int16)
-    return frame
+    return frame.astype(np.int16) if frame.dtype == np.int8 else frame

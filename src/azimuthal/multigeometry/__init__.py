@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from azimuthal.bins import RadialBins
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
+from azimuthal.integrator.frame import of_frame
 from azimuthal.multigeometry.cache import IntegratorCache
 from azimuthal.multigeometry.mean_frame import MeanFrames
 from azimuthal.pattern import Pattern, union
@@ -74,14 +75,14 @@ class MultiGeometry:
         stack = np.asarray(frames)
         given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
         patterns = integrator.integrate(stack, monitor=monitor, **given)
-        if isinstance(patterns, Pattern):
+        if not isinstance(patterns, list):
             self._merge(integrator, stack, monitor, patterns, given)
             return patterns
         monitors = np.broadcast_to(np.asarray(monitor, np.float64), (len(patterns),))
         for k, pattern in enumerate(patterns):
             own = dict(given)
-            if variance is not None and np.ndim(variance) == 3:
-                own["variance"] = np.asarray(variance)[k]
+            for name in ("variance", "mask"):
+                own[name] = of_frame(given[name], k, len(patterns), name)
             self._merge(integrator, stack[k], monitors[k], pattern, own)
         return patterns
 

@@ -6,12 +6,17 @@ All are float64 and additive, so patterns merge by adding them. ``c`` is a pixel
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypeVar, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from azimuthal.errors import MergeError, PatternError
+from azimuthal.pattern.rebin import kept_edges, warn_of_low_errors
+
+if TYPE_CHECKING:
+    from azimuthal.pattern.difference import Difference
 
 Array = NDArray[np.float64]
 ErrorModel = Literal["azimuthal", "poisson"]
@@ -174,6 +179,61 @@ class BinnedSums:
         """Return a pattern of the same kind with other sums, (7, ...); `masked_pixels` goes with them."""
         return self._replace(sums=np.array(sums, np.float64), masked_pixels=masked_pixels)
 
+    def rebin(self, factor: int | ArrayLike) -> Self:
+        """Return the same sums in wider radial bins.
+
+        Intensities are exact. Errors are exact without splitting; with splitting a UserWarning says that they come out
+        low, because neighbouring bins share pixels.
+
+        Parameters
+        ----------
+        factor
+            How many bins become one, a divisor of their number; or the edges of the new bins, each of which must be an
+            edge of the old ones. Bins outside the new edges are dropped.
+
+        Raises
+        ------
+        PatternError
+            If the factor does not divide the bins, or an edge does not coincide.
+        """
+        kept = kept_edges(self.edges, factor)
+        if kept.size - 1 < kept[-1] - kept[0]:
+            warn_of_low_errors("rebin", self.conditions.splitting)
+        inside = self.sums[..., kept[0] : kept[-1]]
+        return self._replace(edges=self.edges[kept], sums=np.add.reduceat(inside, kept[:-1] - kept[0], axis=-1))
+
+    def subtract(self, background: Self, scale: float = 1.0) -> "Difference[Self]":
+        """Return this pattern's intensity less `scale` times another one's, with the errors of both.
+
+        Raises
+        ------
+        MergeError
+            If unit, bins, solid angle, polarization or parallax differ; the message names it.
+        PatternError
+            If the scale is not finite.
+        """
+        from azimuthal.pattern.difference import Difference
+
+        return Difference(self, background, scale)
+
+    def __sub__(self, background: Self) -> "Difference[Self]":
+        """Subtract a background; see `subtract`."""
+        if not isinstance(background, BinnedSums):
+            return NotImplemented
+        return self.subtract(background)
+
+    def save(self, path: str | Path) -> None:
+        """Write all sums and fields to an HDF5 file, which `azimuthal.load_pattern` reads; the file is replaced.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as before.
+        """
+        from azimuthal.pattern.store import save_pattern
+
+        save_pattern(self, path)
+
     def _variance_to_report(self) -> Array:
         if self.error_model == "azimuthal":
             return self.azimuthal_variance
@@ -190,12 +250,14 @@ class BinnedSums:
             return f"kind differs ({type(self).__name__} and {type(other).__name__})"
         if self.unit != other.unit:
             return f"unit differs ({self.unit!r} and {other.unit!r})"
-        if self.edges.shape != other.edges.shape:
-            return f"edges differ ({self.edges.size - 1} and {other.edges.size - 1} bins)"
-        if not np.array_equal(self.edges, other.edges):
-            at = int(np.flatnonzero(self.edges != other.edges)[0])
-            return f"edges differ (edge {at} is {self.edges[at]!r} and {other.edges[at]!r})"
-        return self.conditions.difference(other.conditions)
+        return (
+            edges_difference("edges", self.edges, other.edges)
+            or self._difference_elsewhere(other)
+            or self.conditions.difference(other.conditions)
+        )
+
+    def _difference_elsewhere(self, other: Any) -> str | None:  # noqa: ARG002  for what has other axes
+        return None
 
     def __or__(self, other: Self) -> Self:
         """Merge two patterns exactly, by adding their sums."""
@@ -234,6 +296,21 @@ def union(patterns: Iterable[T]) -> T:
         masked_pixels=sum(part.masked_pixels for part in parts),
         wavelength=wavelengths.pop() if len(wavelengths) == 1 else None,
     )
+
+
+SAME_EDGE = 1e-10
+"""Edges closer than this part of a bin are the same edge, computed in another way."""
+
+
+def edges_difference(what: str, one: Array, two: Array) -> str | None:
+    """Name the first difference between two sets of edges, None where there is none beyond rounding."""
+    if one.shape != two.shape:
+        return f"{what} differ ({one.size - 1} and {two.size - 1} bins)"
+    different = np.abs(one - two) > SAME_EDGE * np.diff(one).min()
+    if not different.any():
+        return None
+    at = int(np.flatnonzero(different)[0])
+    return f"{what} differ (edge {at} is {one[at]!r} and {two[at]!r})"
 
 
 def _frozen(array: Array) -> Array:

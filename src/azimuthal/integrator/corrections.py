@@ -1,0 +1,97 @@
+"""The normalization of each pixel: flat * absorption * solid angle * polarization, and what is refused of them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from azimuthal.errors import FrameError
+from azimuthal.geometry import Geometry
+from azimuthal.integrator.frame import checked_plane
+from azimuthal.pattern import Conditions
+
+
+def normalization(
+    geometry: Geometry,
+    conditions: Conditions,
+    flat: ArrayLike | None,
+    absorption: ArrayLike | None,
+    skipped: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return n of each pixel for a monitor of 1, 0 where the pixel is no use, and which pixels those are.
+
+    Parameters
+    ----------
+    geometry
+        Where the pixels are.
+    conditions
+        With the kind of solid angle and the polarization.
+    flat, absorption
+        (rows, columns) or None.
+    skipped
+        (rows, columns) bool, pixels that are left out anyway.
+
+    Returns
+    -------
+    norm, unused
+        (rows, columns) float64 and bool; unused = skipped, or a factor is 0 or not finite.
+
+    Raises
+    ------
+    FrameError
+        If flat or absorption is negative in a pixel that is not skipped, or has the wrong shape.
+    """
+    norm = np.ones(geometry.shape)
+    for what, factor in (("flat", flat), ("absorption", absorption)):
+        if factor is not None:
+            plane = checked_plane(what, factor, geometry.shape)
+            negative = int(np.count_nonzero((plane < 0) & ~skipped))
+            if negative:
+                raise FrameError(f"{what}: {negative} pixels are negative; mask them or set them to 0")
+            norm *= plane
+    solid_angle = geometry.solid_angle(conditions.solid_angle)
+    if solid_angle is not None:
+        norm *= solid_angle
+    if conditions.polarization is not None:
+        norm *= geometry.polarization(*conditions.polarization)
+    unused = skipped | ~np.isfinite(norm) | (norm == 0.0)
+    norm[~np.isfinite(norm)] = 0.0
+    return norm, unused
+
+
+def polarization_pair(polarization: Any) -> tuple[float, float] | None:
+    """Return (factor, axis offset in radians), from either or both; None stays None.
+
+    Raises
+    ------
+    FrameError
+        If the factor is outside -1..1, or the offset is no angle.
+    """
+    if polarization is None:
+        return None
+    try:
+        factor, offset = (float(x) for x in (polarization if np.ndim(polarization) else (polarization, 0.0)))
+    except (TypeError, ValueError):
+        raise FrameError(f"polarization: {polarization!r} is no factor, nor (factor, axis offset)") from None
+    if not -1.0 <= factor <= 1.0:
+        raise FrameError(f"polarization: factor {factor!r} is outside -1..1")
+    if not np.isfinite(offset):
+        raise FrameError(f"polarization: axis offset {offset!r} is no angle")
+    return factor, offset
+
+
+def at_least_zero(what: str, value: float) -> float:
+    """Return a number that is finite and not negative.
+
+    Raises
+    ------
+    FrameError
+        If it is not.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number) or number < 0.0:
+        raise FrameError(f"{what}: {value!r} must be finite and at least 0")
+    return number
