@@ -1,6 +1,6 @@
 """Documents of a run in Tiled: from the server's exporter, or put together from the run's nodes where it has none."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bluesky_powder.errors import ReplayError
@@ -18,13 +18,19 @@ def documents_of_run(run: Any) -> Iterator[Pair]:
         If the server cannot give them.
     """
     try:
-        pairs = list(run.documents())
+        pairs: Iterable[Pair] = [_pair(item) for item in run.documents()]
+        # The exporter guesses a template from the first digits of a file name, and loses files where that is wrong.
+        if any(name == "stream_resource" and "multipart" in document["mimetype"] for name, document in pairs):
+            pairs = _rebuilt(run)
     except Exception as error:
         if getattr(getattr(error, "response", None), "status_code", None) != NOT_ACCEPTABLE:
             raise ReplayError(f"the documents of {run!r} could not be had: {type(error).__name__}: {error}") from error
-        pairs = list(_rebuilt(run))
-    for item in pairs:
-        yield (item["name"], item["doc"]) if isinstance(item, Mapping) else (item[0], item[1])
+        pairs = _rebuilt(run)
+    yield from pairs
+
+
+def _pair(item: Any) -> Pair:
+    return (item["name"], item["doc"]) if isinstance(item, Mapping) else (item[0], item[1])
 
 
 def _rebuilt(run: Any) -> Iterator[Pair]:
