@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from azimuthal import outliers
 from azimuthal.bins import AzimuthalBins, RadialBins
 from azimuthal.csr import PixelMatrix, kernels
 from azimuthal.geometry import Geometry
@@ -24,6 +25,7 @@ from azimuthal.integrator.frame import (
 )
 from azimuthal.integrator.shares import check_bins, share_pixels
 from azimuthal.integrator.summing import Summing
+from azimuthal.outliers.rules import ClipModel, FrameKeywords
 from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
 from azimuthal.splitting import Splitting, check_splitting
 
@@ -198,6 +200,25 @@ class Integrator:
             )
             for k, one_monitor in enumerate(checked_monitors(monitor, n))
         ]
+
+    def sigma_clip(
+        self,
+        frame: ArrayLike,
+        threshold: float = 5.0,
+        max_iter: int = 5,
+        error_model: ClipModel = "azimuthal",
+        **given: Unpack[FrameKeywords],
+    ) -> Any:
+        """Integrate without outliers by sigma clipping: `outliers.sigma_clip`; `given` as in `integrate`."""
+        return outliers.sigma_clip(self, frame, threshold, max_iter, error_model, **given)
+
+    def quantile_mean(self, frame: ArrayLike, lower: float, upper: float, **given: Unpack[FrameKeywords]) -> Any:
+        """Integrate what lies between two quantiles of a ring: `outliers.Quantiles`; `given` as in `integrate`."""
+        return outliers.quantile_mean(self, frame, lower, upper, **given)
+
+    def median(self, frame: ArrayLike, **given: Unpack[FrameKeywords]) -> Any:
+        """Integrate the median of each ring: `outliers.Quantiles`; `given` as in `integrate`."""
+        return outliers.median(self, frame, **given)
 
     def integrate_sums(
         self, signal: NDArray[Any], variance: NDArray[np.float64], monitor: NDArray[np.float64], masked_pixels: int = 0

@@ -80,11 +80,9 @@ def share_pixels(
         everything = np.array([0.0, np.pi])
         return Footprints(geometry, AZIMUTH_UNIT, splitting, skipped).on_grid(Grid(everything, bins.edges, turn))
     footprints = Footprints(geometry, bins.unit, splitting, skipped)
-    return (
-        footprints.on_line(bins.edges)
-        if azimuth is None
-        else footprints.on_grid(Grid(bins.edges, azimuth.edges, 360.0))
-    )
+    if azimuth is None:
+        return footprints.on_line(bins.edges)
+    return footprints.on_grid(Grid(bins.edges, azimuth.edges, FULL_TURN))
 
 
 def check_bins(bins: Any, azimuth: Any) -> None:

@@ -64,7 +64,7 @@ def half_azimuths(start, stop, columns, azimuths, radial, azimuth, row_stride, c
 
 @njit(nogil=True, cache=True)
 def first_turn(high, edges, period):
-    """Return the least whole number of periods by which an interval that ends at `high` must move up to meet the bins."""
+    """Return the least number of periods by which an interval that ends at `high` must move up to meet the bins."""
     return math.ceil((edges[0] - high) / period)
 
 
