@@ -222,9 +222,8 @@ SLACK = 1e-12
 
 def usable_entries(matrix, signal, norm, left_out, r):
     """Return the pixels of ring r that take part, with their values and weights."""
-    pixels = [
-        i for i in range(len(signal)) if matrix[i, r] > 0 and not left_out[i] and norm[i] != 0 and np.isfinite(signal[i])
-    ]
+    use = (matrix[:, r] > 0) & ~left_out & (norm != 0) & np.isfinite(signal)
+    pixels = np.flatnonzero(use).tolist()
     return pixels, {i: signal[i] / norm[i] for i in pixels}, {i: matrix[i, r] * norm[i] for i in pixels}
 
 
