@@ -51,7 +51,9 @@ def catalog(tmp_path_factory):
 
     data = tmp_path_factory.mktemp("data")
     with PowderServer(tmp_path_factory.mktemp("catalog"), readable=[data]) as server:
-        yield server.client(), data
+        client = server.client()
+        yield client, data
+        client.context.close()
 
 
 PLAIN_SERVER = """
@@ -72,7 +74,9 @@ def plain_catalog(tmp_path_factory):
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("catalog")
     command = [sys.executable, "-c", PLAIN_SERVER, str(folder), str(data)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        yield from_uri(server.stdout.readline().strip()), data
+        client = from_uri(server.stdout.readline().strip())
+        yield client, data
+        client.context.close()
         server.stdin.close()
         server.wait(30)
 
