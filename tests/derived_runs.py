@@ -42,7 +42,7 @@ def derived_run(events: int, *, npt: int = 300, raw_uid: str = "raw", **start: A
         yield "event", _event(cumulative, cumulative_values(number, npt))
     merged = bundle.compose_descriptor(
         name="merged",
-        data_keys={"intensity": _array(npt), "sem": _array(npt), "count": _array(npt), "geometries": _scalar("integer")},
+        data_keys={name: _array(npt) for name in ("intensity", "sem", "count")} | {"geometries": _scalar("integer")},
     )
     yield "descriptor", merged.descriptor_doc
     last = {"intensity": _row(events, npt), "sem": _row(events, npt), "count": np.ones(npt), "geometries": 3}

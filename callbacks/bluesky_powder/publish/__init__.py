@@ -1,6 +1,7 @@
 """Where documents go: into Tiled, by way of a journal on disk, and never in anyone's way."""
 
+from bluesky_powder.publish.journal import read_journal
 from bluesky_powder.publish.publisher import TiledPublisher
 from bluesky_powder.publish.run import PublishFailure
 
-__all__ = ["PublishFailure", "TiledPublisher"]
+__all__ = ["PublishFailure", "TiledPublisher", "read_journal"]

@@ -30,8 +30,9 @@ class Delivery:
         from bluesky_tiled_plugins import TiledWriter
 
         self._client, self._run = client, run
+        self._start_errors: list[Exception] = []
         # Short arrays go to zarr too: as table cells they would come back as text.
-        self._writer = TiledWriter(client, batch_size=1, max_array_size=0)
+        self._writer = TiledWriter(client, batch_size=1, max_array_size=0, normalizer=_normalizer(self._start_errors))
         self._numbers: dict[str, dict[str, type]] = {}
 
     def write(self, name: str, document: dict[str, Any]) -> None:
@@ -49,8 +50,27 @@ class Delivery:
         elif name == "event":
             _set_types(document["data"], self._numbers.get(document["descriptor"], {}))
         self._writer(name, document)
+        if self._start_errors:
+            raise self._start_errors[0]
         if name == "stop" and any(_DOUBLED in note for note in self._client[self._run].metadata.get("notes", ())):
             raise RowsDoubledError("an answer of Tiled's was lost, so a row may have been stored twice")
+
+
+def _normalizer(errors: list[Exception]) -> type:
+    """Return TiledWriter's normalizer, with what fails at the start of a run noted.
+
+    event-model's RunRouter makes a warning of such an error, and lets the run vanish without another word.
+    """
+    from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
+
+    class StartNoted(RunNormalizer):
+        def start(self, doc: Any) -> None:
+            try:
+                super().start(doc)
+            except Exception as error:
+                errors.append(error)
+
+    return StartNoted
 
 
 def is_complete(client: Any, run: str) -> bool:

@@ -2,9 +2,11 @@
 
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from bluesky_powder.errors import PublishError
 from bluesky_powder.publish.encoding import decode, encode
 
 _SIZE = 8
@@ -49,8 +51,7 @@ class Journal:
 
     def read(self) -> tuple[str, dict[str, Any]]:
         """Return the next document; call it only when there is one."""
-        size = int.from_bytes(self._reading.read(_SIZE), "big")
-        return decode(self._reading.read(size))
+        return _read(self._reading)
 
     def rewind(self) -> None:
         """Begin reading from the first document again."""
@@ -65,6 +66,32 @@ class Journal:
         """Close and delete the file."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def read_journal(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the documents of a journal that was left on disk.
+
+    Parameters
+    ----------
+    path
+        As a publisher's failure names it.
+
+    Raises
+    ------
+    PublishError
+        If the file is no journal.
+    """
+    with Path(path).open("rb") as file:
+        while file.peek(1):
+            try:
+                yield _read(file)
+            except Exception as error:
+                raise PublishError(f"{path} is no journal, or damaged: {error}") from error
+
+
+def _read(file: BinaryIO) -> tuple[str, dict[str, Any]]:
+    size = int.from_bytes(file.read(_SIZE), "big")
+    return decode(file.read(size))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -255,10 +255,10 @@ class TiledPublisher:
 
     def _stumble(self, run: Run, error: Exception) -> None:
         """Write the run anew later, or give it up where that cannot help."""
-        if self._closed.is_set():
-            return
         reason = in_one_line(error)
         with self._changed:
+            if self._closed.is_set() or run.given_up:
+                return
             run.tries += 1
             if is_away(error) or (may_pass(error) and run.tries < _MOST_TRIES):
                 logger.warning("run %s: %s; it is written anew in %.3g s", run.uid, reason, run.pause)

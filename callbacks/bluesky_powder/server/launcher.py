@@ -233,6 +233,7 @@ class PowderServer:
             include_routers=_routers(),
         )
         app.add_middleware(ExpectedShape)
+        _keep_settings_apart(app)
         return storage_uri, app
 
     def _why(self) -> str:
@@ -247,6 +248,19 @@ def _routers() -> list[Any]:
 
     default_serialization_registry.register("BlueskyRun", "application/json-seq", json_seq_exporter)
     return [router]
+
+
+def _keep_settings_apart(app: Any) -> None:
+    """Give an app settings of its own.
+
+    Tiled 0.2.20 writes key and access of each app into one object of the whole process: the server started last would
+    decide over the others' keys, and a public one would open them all.
+    """
+    from tiled.server.settings import get_settings
+
+    settings = app.dependency_overrides[get_settings]().model_copy(deep=True)
+    app.dependency_overrides[get_settings] = lambda: settings
+    get_settings.cache_clear()
 
 
 def _reachable(host: str) -> str:

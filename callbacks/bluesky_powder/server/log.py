@@ -1,10 +1,13 @@
 """The server's log: a file in its folder, never the terminal, and never with the key in it."""
 
+import importlib
 import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 _LOGGERS = ("uvicorn.error", "tiled.server", "tiled.catalog", "tiled.adapters")
+_TALKER = "tiled.server.app"
+"""This one has a handler of its own, for the terminal."""
 
 
 class _KeyHidden(logging.Formatter):
@@ -42,9 +45,12 @@ class ServerLog:
         self._last_error = _LastError()
         self._handlers: tuple[logging.Handler, ...] = ()
         self._before: dict[str, tuple[int, bool]] = {}
+        self._talkers: list[logging.Handler] = []
 
     def open(self) -> None:
         """Begin."""
+        importlib.import_module(_TALKER)
+        self._talkers, logging.getLogger(_TALKER).handlers = logging.getLogger(_TALKER).handlers, []
         handler = RotatingFileHandler(self._file, maxBytes=5_000_000, backupCount=1, encoding="utf-8", delay=True)
         handler.setFormatter(_KeyHidden(self._key))
         self._handlers = (handler, self._last_error)
@@ -67,6 +73,7 @@ class ServerLog:
             logger.propagate = propagated
             for handler in self._handlers:
                 logger.removeHandler(handler)
+        logging.getLogger(_TALKER).handlers = self._talkers
         for handler in self._handlers:
             handler.close()
         self._handlers = ()

@@ -1,0 +1,221 @@
+"""The embedded server: its folder, its key, its end."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import event_model
+import httpx
+import numpy as np
+import pyarrow
+import pytest
+
+from bluesky_powder.errors import ServerError
+from bluesky_powder.publish import TiledPublisher
+from bluesky_powder.server import PowderServer
+from bluesky_powder.server.growing import with_slice
+from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
+from derived_runs import derived_run
+
+
+@contextlib.contextmanager
+def client_of(server):
+    client = server.client()
+    try:
+        yield client
+    finally:
+        client.context.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    with PowderServer(folder, api_key="sesame", readable=[folder.parent / "elsewhere"]) as server:
+        yield server
+
+
+@pytest.fixture
+def client(served):
+    with client_of(served) as client:
+        yield client
+
+
+def status(server, **keywords):
+    return httpx.get(f"{server.uri}/api/v1/metadata/", **keywords).status_code
+
+
+def test_server_listens_on_this_machine_only_and_wants_its_key(served):
+    assert served.uri.startswith("http://127.0.0.1:")
+    assert status(served) == 401
+    assert status(served, headers={"Authorization": "Apikey wrong"}) == 401
+    assert status(served, headers={"Authorization": "Apikey sesame"}) == 200
+
+
+def test_generated_keys_differ_and_stay_out_of_log_and_repr(tmp_path):
+    with PowderServer(tmp_path / "a") as one, PowderServer(tmp_path / "b") as other:
+        assert one.api_key != other.api_key
+        assert len(one.api_key) >= 32
+        assert one.api_key not in repr(one) + one.uri
+        httpx.get(f"{one.uri}/api/v1/metadata/?api_key={one.api_key}")
+        logging.getLogger("tiled.server").error("a mistake that shows the key %s", one.api_key)
+    text = (tmp_path / "a" / "server.log").read_text()
+    assert "a mistake that shows the key <api key>" in text
+    assert one.api_key not in text
+
+
+def test_servers_in_one_process_keep_their_keys_and_access(served, tmp_path):
+    with PowderServer(tmp_path, access="public") as public:
+        assert status(public) == 200
+        assert status(served) == 401
+        assert status(served, headers={"Authorization": "Apikey sesame"}) == 200
+        assert httpx.post(f"{public.uri}/api/v1/metadata/", json={}).status_code in (401, 403)
+
+
+def test_folder_is_there_again_after_a_restart(tmp_path):
+    with PowderServer(tmp_path) as server, client_of(server) as client:
+        client.write_array(np.arange(5.0), key="a")
+        table = client.create_appendable_table(pyarrow.schema([("x", pyarrow.float64())]), key="t")
+        table.append_partition(0, pyarrow.table({"x": [1.0, float("nan")]}))
+    with PowderServer(tmp_path) as server, client_of(server) as client:
+        np.testing.assert_array_equal(client["a"].read(), np.arange(5.0))
+        client["t"].append_partition(0, pyarrow.table({"x": [2.0]}))
+        np.testing.assert_array_equal(client["t"].read()["x"], [1.0, np.nan, 2.0])
+
+
+def test_folder_is_served_by_one_only(served):
+    with pytest.raises(ServerError, match=rf"is served already, at {served.uri}"):
+        PowderServer(served.directory).start()
+    assert served.running
+
+
+def test_folders_that_may_be_read_are_remembered(served, tmp_path):
+    assert json.loads((served.directory / "readable.json").read_text()) == [str(served.directory.parent / "elsewhere")]
+    server = PowderServer(tmp_path, readable=[tmp_path / "x"])
+    (tmp_path / "readable.json").write_text("{")
+    with pytest.raises(ServerError, match=r"readable\.json is damaged"):
+        server.start()
+    assert not server.running
+
+
+def test_port_that_is_taken_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=rf"cannot listen at 127\.0\.0\.1 port {port}: Address already in use"):
+            PowderServer(tmp_path, port=port).start()
+
+
+def test_folder_that_is_a_file_or_not_ours_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ServerError, match="file cannot be a server's folder"):
+        PowderServer(tmp_path / "file")
+    (tmp_path / "catalog.db").write_text("not a database")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ServerError, match="cannot be opened as a Tiled catalog"):
+        PowderServer(tmp_path).start()
+
+
+def test_key_of_other_than_letters_and_digits_is_refused(tmp_path):
+    with pytest.raises(ServerError, match="letters and digits"):
+        PowderServer(tmp_path, api_key="a b")
+    with pytest.raises(ServerError, match="not been started"):
+        _ = PowderServer(tmp_path).uri
+
+
+def test_close_ends_all_threads_and_the_port(tmp_path):
+    before = {thread.name for thread in threading.enumerate()}
+    server = PowderServer(tmp_path).start()
+    assert server.start() is server
+    uri = server.uri
+    server.close()
+    server.close()
+    assert not server.running
+    assert "bluesky-powder-server" not in {thread.name for thread in threading.enumerate()} - before
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(uri)
+
+
+def test_run_can_be_asked_for_as_documents(client, tmp_path):
+    documents = list(derived_run(3, npt=20))
+    with TiledPublisher(client, spool=tmp_path) as publisher:
+        for name, document in documents:
+            publisher(name, document)
+    back = list(client[documents[0][1]["uid"]].documents())
+    assert [name for name, _ in back].count("event") == 8
+    assert back[0][0] == "start"
+    assert back[-1][1]["num_events"] == {"axes": 1, "primary": 3, "cumulative": 3, "merged": 1}
+
+
+def test_tables_take_many_writers_and_readers_at_once(client):
+    """What ends Tiled's own simple server: two runs that begin at once, and grow, and are read."""
+    schema = pyarrow.schema([("seq_num", pyarrow.int64()), ("x", pyarrow.float64())])
+    parent = client.create_container("many")
+    done = threading.Event()
+    failed = []
+
+    def read():
+        while not done.is_set():
+            for key in list(parent):
+                numbers = parent[key].read()["seq_num"].tolist()
+                if numbers != list(range(len(numbers))):
+                    failed.append(numbers)
+
+    def write(key):
+        table = parent.create_appendable_table(schema, key=key)
+        for number in range(15):
+            table.append_partition(0, pyarrow.table({"seq_num": [number], "x": [float(number)]}))
+
+    with ThreadPoolExecutor(6) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for writer in [pool.submit(write, f"table{k}") for k in range(4)]:
+            writer.result(120)
+        done.set()
+        for reader in readers:
+            reader.result(60)
+    assert failed == []
+    for key in parent:
+        assert parent[key].read()["seq_num"].tolist() == list(range(15))
+
+
+def test_array_that_has_grown_gives_what_its_reader_knows_of(client):
+    array = client.write_array(np.zeros((2, 3)), key="growing")
+    known = client["growing"]
+    array.patch(np.ones((1, 3)), offset=(2,), extend=True)
+    assert known.shape == (2, 3)
+    np.testing.assert_array_equal(known.read(), np.zeros((2, 3)))
+    assert client["growing"].read().shape == (3, 3)
+
+
+def test_slice_is_added_only_where_the_whole_is_asked_for():
+    assert with_slice("expected_shape=5,200&format=x") == "expected_shape=5%2C200&format=x&slice=%3A5%2C%3A200"
+    for query in ("", "expected_shape=scalar", "expected_shape=5&slice=%3A5", "slice=1"):
+        assert with_slice(query) == query
+
+
+def test_storage_that_is_not_as_known_is_refused():
+    class Storage:
+        connect = None
+
+    with pytest.raises(ServerError, match=r"tiled \d.* not known here"):
+        serialise(Storage())
+    with pytest.raises(ServerError, match="opens its tables anew"):
+        check_serialised(Storage())
+
+
+def test_turn_ends_whatever_happens():
+    class Connection:
+        def close(self):
+            raise OSError("gone")
+
+    def failing():
+        raise OSError("no connection")
+
+    for connect in (Connection, failing):
+        turn = OneAtATime(connect)
+        for _ in range(2):
+            with pytest.raises(OSError, match="gone|no connection"):
+                turn().close()
+    held = OneAtATime(lambda: event_model)()
+    assert held.compose_run is event_model.compose_run
