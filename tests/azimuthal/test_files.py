@@ -319,13 +319,40 @@ def test_files_follow_links_and_the_usual_permissions(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
+def small_geometry():
+    detector = az.Detector.from_name("detector", shape=(80, 90), pixel1=2e-4, pixel2=2e-4)
+    return az.Geometry(detector, 0.1, 0.008, 0.009, wavelength=1e-10)
+
+
 def test_writers_take_integrated_patterns(tmp_path):
-    geometry = az.Geometry(
-        az.Detector.from_name("detector", shape=(80, 90), pixel1=2e-4, pixel2=2e-4), 0.1, 0.008, 0.009, 0, 0, 0, 1e-10
-    )
-    integrator = az.Integrator(geometry, az.RadialBins("2th_deg", 40), splitting="full")
+    integrator = az.Integrator(small_geometry(), az.RadialBins("2th_deg", 40), splitting="full")
     pattern = integrator.integrate(np.random.default_rng(1).poisson(50, (80, 90)))
     az.write_xye(tmp_path / "a.xye", pattern)
     az.write_fxye(tmp_path / "a.fxye", pattern)
     kept = gsasii.read_fxye(tmp_path / "a.fxye")[0]
     np.testing.assert_allclose(gsasii.read_xye(tmp_path / "a.xye").y, kept.y[kept.w > 0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_cakes_are_no_single_pattern(tmp_path, write):
+    integrator = az.Integrator(small_geometry(), az.RadialBins("2th_deg", 40), azimuth=az.AzimuthalBins(4))
+    cake = integrator.integrate(np.ones((80, 90), np.int32))
+    with pytest.raises(FileFormatError, match=r"a cake is no single pattern; write cake\.sector\(lo, hi\)"):
+        write(tmp_path / "a.chi", cake)
+
+
+def test_patterns_less_a_background_are_written_with_both_errors(tmp_path):
+    sample, background = pattern_of(seed=1, lone=(4,), empty=(9,)), pattern_of(seed=2, lone=(5,))
+    difference = sample - background
+    assert (difference.intensity < 0).any()
+    az.write_xye(tmp_path / "a.xye", difference)
+    rows = np.loadtxt(tmp_path / "a.xye", comments="'")
+    kept = np.setdiff1d(np.arange(60), [4, 5, 9])
+    np.testing.assert_allclose(rows[:, 0], sample.radial[kept], atol=5.1e-9)
+    np.testing.assert_allclose(rows[:, 1], (sample.intensity - background.intensity)[kept], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(rows[:, 2], np.hypot(sample.sem, background.sem)[kept], rtol=1e-8)
+    assert "1 times a background subtracted" in (tmp_path / "a.xye").read_text()
+    az.write_fxye(tmp_path / "a.fxye", difference)
+    assert np.flatnonzero(gsasii.read_fxye(tmp_path / "a.fxye")[0].y).size < 57  # GSAS-II drops what is below zero
+    az.write_chi(tmp_path / "a.chi", difference)
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "a.chi", skiprows=4), rows, rtol=1e-7, atol=1e-7)

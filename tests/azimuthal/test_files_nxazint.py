@@ -288,3 +288,89 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         az.write_nxazint(tmp_path / "a.h5", breaks())
     assert (tmp_path / "a.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+# ---- cakes
+
+
+def cakes(n=2, sectors=6, unit="2th_deg", npt=30):
+    """Return cakes of random frames."""
+    detector = az.Detector.from_name("detector", shape=(80, 90), pixel1=2e-4, pixel2=2e-4)
+    geometry = az.Geometry(detector, 0.1, 0.008, 0.009, wavelength=1e-10)
+    integrator = az.Integrator(
+        geometry, az.RadialBins(unit, npt), azimuth=az.AzimuthalBins(sectors, (-180, 180)), splitting="no"
+    )
+    rng = np.random.default_rng(2)
+    return [integrator.integrate(rng.poisson(80, (80, 90))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("unit", ["2th_deg", "q_A^-1"])
+def test_gsasii_reads_every_sector_of_every_cake(tmp_path, unit):
+    several = cakes(unit=unit)
+    az.write_nxazint(tmp_path / "a.h5", several, parameters={"temperature": [300.0, 310.0]})
+    read = gsasii.read_nxazint(tmp_path / "a.h5")
+    assert len(read) == 12
+    for number, histogram in enumerate(read):
+        cake, k = several[number // 6], number % 6
+        assert histogram.sample == {"Azimuth": cake.azimuthal[k], "Temperature": 300.0 + 10 * (number // 6)}
+        filled = cake.filled[k]
+        np.testing.assert_array_equal(histogram.x, two_theta_degrees(cake))
+        np.testing.assert_array_equal(histogram.y[filled], cake.intensity[k][filled])
+        assert (histogram.y[~filled] == 0).all()
+        assert (histogram.w[~filled] == 0).all()
+        trusted = filled & (cake.count[k] > 1)
+        np.testing.assert_array_equal(histogram.w[trusted], 1 / cake.sem[k][trusted] ** 2)
+        assert (histogram.w[filled & (cake.count[k] == 1)] == 0).all()
+
+
+def test_one_cake_has_the_layout_of_the_nexus_definition(tmp_path):
+    (cake,) = cakes(1)
+    az.write_nxazint(tmp_path / "a.h5", cake)
+    with h5py.File(tmp_path / "a.h5") as file:
+        check_definition(file["entry"], "NXazint2d", "image", [".", "azimuthal_axis", "radial_axis"])
+        data = file["entry/data"]
+        assert data["I"].shape == data["I_errors"].shape == (1, 6, 30)
+        np.testing.assert_array_equal(data["norm"], cake.count)
+        np.testing.assert_array_equal(data["azimuthal_axis"], np.arange(-150, 180, 60))
+        np.testing.assert_array_equal(data["azimuthal_axis_edges"], np.arange(-180, 181, 60))
+        assert dict(data["azimuthal_axis"].attrs) == {"long_name": "azimuthal bin center", "units": "degrees"}
+        assert dict(data["azimuthal_axis_edges"].attrs) == {"long_name": "azimuthal bin edges", "units": "degrees"}
+        assert file["entry/reduction/input/azimuth_bins"][()] == 6
+
+
+def test_silx_finds_the_default_plot_of_a_cake(tmp_path):
+    nxdata = pytest.importorskip("silx.io.nxdata")
+    several = cakes(3)
+    az.write_nxazint(tmp_path / "a.h5", several)
+    with h5py.File(tmp_path / "a.h5") as file:
+        plot = nxdata.get_default(file)
+        assert plot.is_valid
+        assert plot.signal.shape == (3, 6, 30)
+        assert plot.interpretation == "image"
+        assert plot.axes_dataset_names == [None, "azimuthal_axis", "radial_axis"]
+
+
+def test_cakes_and_patterns_do_not_mix(tmp_path):
+    (cake,) = cakes(1)
+    with pytest.raises(FileFormatError, match="kind differs"):
+        az.write_nxazint(tmp_path / "a.h5", [cake, cake.sector(-180, 180)])
+
+
+# ---- less a background
+
+
+def test_patterns_less_a_background_are_written_with_both_errors(tmp_path):
+    background = pattern_of(seed=9, lone=(3,))
+    differences = [pattern.subtract(background, 0.5) for pattern in series(2, lone=(7,))]
+    az.write_nxazint(tmp_path / "a.h5", differences)
+    for histogram, difference in zip(gsasii.read_nxazint(tmp_path / "a.h5"), differences, strict=True):
+        np.testing.assert_array_equal(histogram.y, difference.intensity)
+        assert np.flatnonzero(histogram.w == 0).tolist() == [3, 7]
+        keep = histogram.w > 0
+        np.testing.assert_allclose(histogram.w[keep], 1 / difference.sem[keep] ** 2, rtol=1e-12)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["entry/reduction/input/background_scale"][()] == 0.5
+    with pytest.raises(FileFormatError, match=r"scale of the background differs \(0.5 and 1\)"):
+        az.write_nxazint(tmp_path / "a.h5", [differences[0], pattern_of() - background])
+    with pytest.raises(FileFormatError, match="kind differs"):
+        az.write_nxazint(tmp_path / "a.h5", [differences[0], background])

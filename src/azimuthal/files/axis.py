@@ -1,23 +1,25 @@
 """What goes into the columns: positions in 2theta or q, and errors that a refinement may trust."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal.errors import FileFormatError
-from azimuthal.pattern import BinnedSums
+from azimuthal.pattern import BinnedSums, Difference, Pattern
 from azimuthal.units import RadialUnit, radial_unit
 
 Array = NDArray[np.float64]
 Axis = Literal["2theta", "q"]
+Writable = BinnedSums | Difference[Any]
+WritablePattern = Pattern | Difference[Pattern]
 
 HC_ANGSTROM_KEV = 12.398419843320026
 ROUNDING = 1e-12
 """An azimuthal variance below this share of the terms that it is the difference of is rounding, not an error."""
 
 
-def own_axis(pattern: BinnedSums) -> Axis:
+def own_axis(pattern: Writable) -> Axis:
     """Tell whether a pattern is over 2theta or over q.
 
     Raises
@@ -33,7 +35,7 @@ def own_axis(pattern: BinnedSums) -> Axis:
     )
 
 
-def positions(pattern: BinnedSums, values: Array, axis: Axis, wavelength: float | None = None) -> Array:
+def positions(pattern: Writable, values: Array, axis: Axis, wavelength: float | None = None) -> Array:
     """Convert radial `values` of a pattern's unit to degrees of 2theta or to q in 1/angstrom.
 
     `wavelength` is in metres; None takes the pattern's.
@@ -62,7 +64,7 @@ def positions(pattern: BinnedSums, values: Array, axis: Axis, wavelength: float 
     return np.degrees(2.0 * np.arcsin(sine))
 
 
-def two_theta_degrees(pattern: BinnedSums) -> Array:
+def two_theta_degrees(pattern: Writable) -> Array:
     """Return the bin centres of a pattern in degrees of 2theta, (npt,).
 
     Raises
@@ -73,12 +75,15 @@ def two_theta_degrees(pattern: BinnedSums) -> Array:
     return positions(pattern, pattern.radial, "2theta")
 
 
-def trusted_sem(pattern: BinnedSums) -> Array:
+def trusted_sem(pattern: Writable) -> Array:
     """Return the standard error, in the shape of the intensity; 0 where it is unknown: nothing, or nothing to compare.
 
     A bin of one pixel, or of pixels that all agree, has an azimuthal variance of 0 up to rounding. Written as it is, it
     would outweigh the whole pattern.
     """
+    if isinstance(pattern, Difference):
+        sample, background = trusted_sem(pattern.sample), trusted_sem(pattern.background)
+        return np.where((sample > 0.0) & (background > 0.0), np.hypot(sample, pattern.scale * background), 0.0)
     sem = np.where(pattern.filled, pattern.sem, 0.0)
     if pattern.error_model != "poisson":
         second_moment = pattern.sums[5]
@@ -86,7 +91,7 @@ def trusted_sem(pattern: BinnedSums) -> Array:
     return np.nan_to_num(sem, nan=0.0, posinf=0.0)
 
 
-def describe(pattern: BinnedSums) -> str:
+def describe(pattern: Writable) -> str:
     """Tell in a line how a pattern was made."""
     made = pattern.conditions
     parts = [
@@ -98,6 +103,8 @@ def describe(pattern: BinnedSums) -> str:
         parts.append("parallax corrected")
     if made.outliers:
         parts.append(f"outliers {made.outliers}")
+    if isinstance(pattern, Difference):
+        parts.append(f"{pattern.scale:g} times a background subtracted")
     return f"azimuthal pattern: {', '.join(parts)}, {pattern.error_model} errors"
 
 
@@ -107,7 +114,7 @@ def describe_wavelength(wavelength: float) -> str:
     return f"wavelength {angstrom:.8g} A ({HC_ANGSTROM_KEV / angstrom:.6g} keV)"
 
 
-def _wavelength(pattern: BinnedSums, unit: RadialUnit, axis: Axis) -> float:
+def _wavelength(pattern: Writable, unit: RadialUnit, axis: Axis) -> float:
     if pattern.wavelength is None:
         better = "2th_deg" if axis == "2theta" else "q_A^-1"
         raise FileFormatError(

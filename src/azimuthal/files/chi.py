@@ -4,15 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from azimuthal.files.axis import Axis, describe_wavelength, own_axis, positions, trusted_sem
+from azimuthal.files.axis import Axis, WritablePattern, describe_wavelength, own_axis, positions, trusted_sem
 from azimuthal.files.whole import plain_lines, write_lines
-from azimuthal.files.xye import check_bins
-from azimuthal.pattern import Pattern
+from azimuthal.files.xye import check_bins, check_pattern
 
 
 def write_chi(
     path: str | Path,
-    pattern: Pattern,
+    pattern: WritablePattern,
     comments: Iterable[str] = (),
     *,
     axis: Axis | None = None,
@@ -28,7 +27,7 @@ def write_chi(
     path
         The file; it is replaced. GSAS-II wants ``.chi`` in its name.
     pattern
-        Over 2theta or q.
+        A Pattern, or one less a background; over 2theta or q.
     comments
         Go into the title, the first line, separated by semicolons.
     axis
@@ -45,6 +44,7 @@ def write_chi(
     FileNotFoundError
         If there is no such folder.
     """
+    check_pattern(path, pattern)
     sem = trusted_sem(pattern)
     keep = sem > 0.0 if columns == 3 else pattern.filled
     check_bins(path, pattern, int(keep.sum()))

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from azimuthal.errors import FileFormatError
-from azimuthal.files.axis import describe, describe_wavelength, own_axis, positions, trusted_sem
+from azimuthal.files.axis import WritablePattern, describe, describe_wavelength, own_axis, positions, trusted_sem
 from azimuthal.files.whole import plain_lines, write_lines
-from azimuthal.files.xye import check_bins
-from azimuthal.pattern import Pattern
+from azimuthal.files.xye import check_bins, check_pattern
 
 WIDTH = 80
 
 
 def write_fxye(
-    path: str | Path, pattern: Pattern, comments: Iterable[str] = (), *, title: str | None = None, bank: int = 1
+    path: str | Path, pattern: WritablePattern, comments: Iterable[str] = (), *, title: str | None = None, bank: int = 1
 ) -> None:
     """Write a pattern for GSAS: title, comments, a BANK record, then centidegrees, intensity and standard error.
 
@@ -29,7 +28,7 @@ def write_fxye(
     path
         The file; it is replaced.
     pattern
-        Over 2theta in equal steps.
+        A Pattern, or one less a background; over 2theta in equal steps.
     comments
         Records that begin with ``#`` between title and BANK, folded at 80 columns. GSAS-II reads
         ``Temperature = 300`` (kelvin).
@@ -45,13 +44,14 @@ def write_fxye(
     FileNotFoundError
         If there is no such folder.
     """
+    check_pattern(path, pattern)
     _check_steps(pattern)
     filled = np.flatnonzero(pattern.filled)
     sem = trusted_sem(pattern)
     check_bins(path, pattern, int((sem > 0).sum()))
     kept = slice(int(filled[0]), int(filled[-1]) + 1)
     centidegrees = 100.0 * positions(pattern, pattern.radial, "2theta")[kept]
-    step = 100.0 * float(positions(pattern, pattern.edges[[0, -1]], "2theta") @ [-1.0, 1.0]) / pattern.npt
+    step = 100.0 * float(positions(pattern, pattern.edges[[0, -1]], "2theta") @ [-1.0, 1.0]) / (pattern.edges.size - 1)
     lines = plain_lines(comments)
     if title is None:
         title = lines.pop(0) if lines else "azimuthal pattern"
@@ -69,7 +69,7 @@ def write_fxye(
     write_lines(path, (record.ljust(WIDTH) for record in records), end="\r\n")
 
 
-def _check_steps(pattern: Pattern) -> None:
+def _check_steps(pattern: WritablePattern) -> None:
     """Refuse what has no constant step in 2theta."""
     if own_axis(pattern) == "q":
         raise FileFormatError(

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from azimuthal.errors import FileFormatError
-from azimuthal.files.axis import HC_ANGSTROM_KEV, Axis, positions, trusted_sem
+from azimuthal.files.axis import HC_ANGSTROM_KEV, Axis, Writable, positions, trusted_sem
 from azimuthal.files.whole import replacing
-from azimuthal.pattern import BinnedSums
+from azimuthal.pattern import BinnedSums, Difference
 
 EXTENSIONS = (".h5", ".hdf")
 REFERENCE = (
@@ -48,7 +48,7 @@ class _Origin:
 
 def write_nxazint(
     path: str | Path,
-    patterns: BinnedSums | Iterable[BinnedSums],
+    patterns: Writable | Iterable[Writable],
     *,
     parameters: Mapping[str, ArrayLike] | None = None,
     units: Mapping[str, str] | None = None,
@@ -70,8 +70,8 @@ def write_nxazint(
     path
         The file; it is replaced. It ends in .h5 or .hdf, or GSAS-II would not look at it.
     patterns
-        A Pattern or Cake, or any iterable of one kind, which is consumed one by one: a generator that integrates while
-        this writes will do. All of one set of bins, treatment and error model.
+        A Pattern or Cake, or one less a background, or any iterable of one kind, which is consumed one by one: a
+        generator that integrates while this writes will do. All of one set of bins, treatment and error model.
     parameters
         Name -> one number per image: temperature (kelvin, for GSAS-II), time (seconds), motors. They go into
         ``entry/sample``.
@@ -103,7 +103,7 @@ def write_nxazint(
     """
     if Path(path).suffix not in EXTENSIONS:
         raise FileFormatError(f"{path}: GSAS-II reads NXazint from .h5 and .hdf only; name the file so")
-    several = iter([patterns] if isinstance(patterns, BinnedSums) else patterns)
+    several = iter([patterns] if isinstance(patterns, BinnedSums | Difference) else patterns)
     first = next(several, None)
     if first is None:
         raise FileFormatError(f"{path}: there are no patterns to write")
@@ -141,7 +141,7 @@ def _write_instrument(entry: h5py.Group, origin: _Origin, wavelength: float) -> 
     source["name"], source["type"], source["probe"] = origin.source, origin.source_type, "x-ray"
 
 
-def _write_reduction(entry: h5py.Group, first: BinnedSums, origin: _Origin, axis: Axis, wavelength: float) -> None:
+def _write_reduction(entry: h5py.Group, first: Writable, origin: _Origin, axis: Axis, wavelength: float) -> None:
     """Write the definition, what was corrected, and how the reduction was done."""
     made, cake = first.conditions, _is_cake(first)
     entry["definition"] = "NXazint2d" if cake else "NXazint1d"
@@ -159,12 +159,13 @@ def _write_reduction(entry: h5py.Group, first: BinnedSums, origin: _Origin, axis
     given["poni"], given["mask"] = origin.poni, origin.mask
     given["splitting"], given["error_model"] = made.splitting, first.error_model
     given["radial_bins"] = first.edges.size - 1
-    given["azimuth_bins"] = first.sums.shape[1] if cake else 1
+    given["azimuth_bins"] = first.intensity.shape[0] if cake else 1
     given["unit"] = "2th" if axis == "2theta" else "q"  # azint's words, by which GSAS-II knows the axis
     given["solid_angle"] = made.solid_angle or "none"
     given["polarization_factor"], given["polarization_axis_offset"] = made.polarization or (0.0, 0.0)
     given["parallax"] = made.parallax
     given["outliers"] = made.outliers or "none"
+    given["background_scale"] = first.scale if isinstance(first, Difference) else 0.0
     _dataset(given, "wavelength", wavelength * 1e10, units="angstrom")
 
 
@@ -183,9 +184,9 @@ def _write_axes(entry: h5py.Group, first: Any, axis: Axis, wavelength: float) ->
         _dataset(data, "azimuthal_axis_edges", edges, long_name="azimuthal bin edges", units="degrees")
 
 
-def _write_images(entry: h5py.Group, first: BinnedSums, others: Iterable[BinnedSums], path: str) -> int:
+def _write_images(entry: h5py.Group, first: Writable, others: Iterable[Writable], path: str) -> int:
     """Write intensities and errors of all patterns into the data group; return how many there were."""
-    shape, data = first.sums.shape[1:], entry["data"]
+    shape, data = first.intensity.shape, entry["data"]
     layout = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (1, *shape), "dtype": np.float64}
     intensity = _dataset(data, "I", layout=layout, long_name="intensity", units="arbitrary units")
     errors = _dataset(data, "I_errors", layout=layout, long_name="estimated intensity error", units="arbitrary units")
@@ -196,19 +197,30 @@ def _write_images(entry: h5py.Group, first: BinnedSums, others: Iterable[BinnedS
             dataset.resize(images + 1, axis=0)
             # NaN is no way to say "empty" here: a program that multiplies it by a weight of 0 gets NaN.
             dataset[images] = np.where(pattern.filled, values, 0.0)
-        count += pattern.count
+        count += _sums(pattern).count
         images += 1
     pixels = "effective number of pixels contributing to the corresponding bin"
     _dataset(data, "norm", count / images, long_name=pixels, units="arbitrary units")
     return images
 
 
-def _is_cake(pattern: BinnedSums) -> bool:
-    return pattern.sums.ndim == 3
+def _sums(pattern: Writable) -> BinnedSums:
+    """Return what was measured of the sample."""
+    return pattern.sample if isinstance(pattern, Difference) else pattern
 
 
-def _check_alike(path: str, number: int, first: BinnedSums, pattern: BinnedSums) -> None:
-    difference = first.difference_from(pattern)
+def _is_cake(pattern: Writable) -> bool:
+    return pattern.intensity.ndim == 2
+
+
+def _check_alike(path: str, number: int, first: Writable, pattern: Writable) -> None:
+    difference = None
+    if type(first) is not type(pattern):
+        difference = f"kind differs ({type(first).__name__} and {type(pattern).__name__})"
+    if difference is None:
+        difference = _sums(first).difference_from(_sums(pattern))
+    if isinstance(first, Difference) and isinstance(pattern, Difference) and first.scale != pattern.scale:
+        difference = f"scale of the background differs ({first.scale:g} and {pattern.scale:g})"
     if difference is None and first.error_model != pattern.error_model:
         difference = f"error model differs ({first.error_model!r} and {pattern.error_model!r})"
     if difference is None and first.wavelength != pattern.wavelength:

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from azimuthal.errors import FileFormatError
-from azimuthal.files.axis import describe, describe_wavelength, positions, trusted_sem
+from azimuthal.files.axis import WritablePattern, describe, describe_wavelength, positions, trusted_sem
 from azimuthal.files.whole import plain_lines, write_lines
-from azimuthal.pattern import Pattern
 
 
-def write_xye(path: str | Path, pattern: Pattern, comments: Iterable[str] = ()) -> None:
+def write_xye(path: str | Path, pattern: WritablePattern, comments: Iterable[str] = ()) -> None:
     """Write 2theta in degrees, intensity and its standard error as text, one bin a line (TOPAS, GSAS-II).
 
     Bins that are empty or have no standard error (one pixel, or pixels that all agree) are left out: GSAS-II stops
@@ -23,8 +22,8 @@ def write_xye(path: str | Path, pattern: Pattern, comments: Iterable[str] = ()) 
     path
         The file; it is replaced.
     pattern
-        Over 2theta, or over q with its wavelength: bin centres are then converted (and no longer equidistant, which
-        this format allows).
+        A Pattern, or one less a background; over 2theta, or over q with its wavelength: bin centres are then converted
+        (and no longer equidistant, which this format allows).
     comments
         Lines for the head of the file, such as sample, geometry and run; written after an apostrophe, as TOPAS takes
         them. GSAS-II reads ``temperature = 300`` (kelvin). A small q is written as Q: GSAS-II takes a comment with a q
@@ -37,6 +36,7 @@ def write_xye(path: str | Path, pattern: Pattern, comments: Iterable[str] = ()) 
     FileNotFoundError
         If there is no such folder.
     """
+    check_pattern(path, pattern)
     sem = trusted_sem(pattern)
     keep = sem > 0.0
     check_bins(path, pattern, int(keep.sum()))
@@ -80,7 +80,15 @@ def write_xye_columns(
     write_lines(path, lines + [f"{x:.8f} {y:.9g} {error:.9g}" for x, y, error in rows])
 
 
-def check_bins(path: str | Path, pattern: Pattern, kept: int) -> None:
+def check_pattern(path: str | Path, pattern: WritablePattern) -> None:
+    """Refuse what is no single pattern."""
+    if pattern.intensity.ndim != 1:
+        raise FileFormatError(
+            f"{path}: a cake is no single pattern; write cake.sector(lo, hi), or the whole cake with write_nxazint"
+        )
+
+
+def check_bins(path: str | Path, pattern: WritablePattern, kept: int) -> None:
     """Refuse a pattern of which nothing would be written."""
     if not pattern.filled.any():
         raise FileFormatError(f"{path}: the pattern has no filled bin to write")
