@@ -269,7 +269,8 @@ def test_recipe_poni_without_a_shape_takes_the_frames(folder):
     [
         ("{mask: small.npy}", "corrections.mask: small.npy has shape (3, 4), the detector Detector has (20, 30)"),
         ("{mask: flat.npy}", "corrections.mask: flat.npy holds float64, a mask is boolean or whole numbers"),
-        ("{flat: bad.npy}", "corrections.flat: bad.npy holds negative numbers"),
+        ("{flat: bad.npy}", "corrections.flat: bad.npy holds negative numbers; a factor like flat has none"),
+        ("{absorption: bad.npy}", "a factor like absorption has none"),
         ("{mask: cube.npy}", "holds int64 of shape (2, 20, 30); need one image"),
         ("{mask: mask.txt}", "give .npy, .tif, .h5::dataset or .edf"),
         ("{mask: mask.h5}", "needs the name of a dataset; write mask.h5::dataset, with one of: entry/mask"),

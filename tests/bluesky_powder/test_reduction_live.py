@@ -251,6 +251,17 @@ def test_live_reduction_serves_run_after_run(engine, tmp_path):
     assert [stop["frames_reduced"] for stop in derived.stops] == [2, 3]
 
 
+def test_live_reduction_keeps_nothing_of_runs_that_are_over(tmp_path):
+    with PowderReduction(recipe_in(tmp_path), pace="replay") as reduction:
+        for metadata in ({}, {"analysis_stage": "powder"}):
+            for name, document in inline_run(images(2), **metadata):
+                reduction(name, document)
+            reduction("event", {"descriptor": "late", "uid": "e", "seq_num": 3, "time": 1.0, "data": {}})
+        router = reduction._router  # noqa: SLF001 - what it keeps is the point
+        assert not router._runs  # noqa: SLF001
+        assert not router._run_of  # noqa: SLF001
+
+
 def test_live_reduction_that_is_closed_says_so(tmp_path, caplog):
     reduction = PowderReduction(recipe_in(tmp_path))
     assert reduction.close()

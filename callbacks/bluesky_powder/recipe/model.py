@@ -130,6 +130,7 @@ class Recipe(BaseModel):
             "read_noise": integration.read_noise,
             "mask": corrections.mask.array if corrections.mask else None,
             "flat": corrections.flat.array if corrections.flat else None,
+            "absorption": corrections.absorption.array if corrections.absorption else None,
             "dummy": corrections.dummy,
             "delta_dummy": corrections.delta_dummy,
         }

@@ -116,6 +116,8 @@ class CorrectionsSection(BaseModel):
         File of booleans or whole numbers, non-zero = left out; adds to the detector's gaps.
     flat
         File; pixels where it is 0 are left out.
+    absorption
+        File, a further factor like the flat.
     dark
         File or number, subtracted with its sign.
     dummy, delta_dummy
@@ -130,6 +132,7 @@ class CorrectionsSection(BaseModel):
 
     mask: ArrayFileField | None = Field(default=None, description="file, non-zero = left out", examples=["mask.npy"])
     flat: ArrayFileField | None = Field(default=None, description="file", examples=["flat.npy"])
+    absorption: ArrayFileField | None = Field(default=None, description="file", examples=["absorption.npy"])
     dark: ArrayFile | float | None = Field(default=None, description="file or number", examples=["dark.npy"])
     dummy: Number | None = None
     delta_dummy: Number | None = Field(default=None, ge=0)
@@ -155,12 +158,12 @@ class CorrectionsSection(BaseModel):
             )
         return mask
 
-    @field_validator("flat")
+    @field_validator("flat", "absorption")
     @classmethod
-    def _is_flat(cls, flat: ArrayFile | None) -> ArrayFile | None:
-        if flat is not None and flat.array.dtype.kind == "f" and (flat.array < 0).any():
-            raise ValueError(f"{flat.file} holds negative numbers; a flat has none")
-        return flat
+    def _is_factor(cls, factor: ArrayFile | None, info: ValidationInfo) -> ArrayFile | None:
+        if factor is not None and (factor.array < 0).any():
+            raise ValueError(f"{factor.file} holds negative numbers; a factor like {info.field_name} has none")
+        return factor
 
     @field_validator("monitor")
     @classmethod
@@ -171,7 +174,7 @@ class CorrectionsSection(BaseModel):
 
     def misfits(self, detector: Detector) -> Iterator[tuple[Key, str]]:
         """Yield the key of each array that does not fit the detector, and what is wrong."""
-        for name in ("mask", "flat", "dark"):
+        for name in ("mask", "flat", "absorption", "dark"):
             file = getattr(self, name)
             if isinstance(file, ArrayFile) and file.shape != detector.shape:
                 yield (name,), f"{file.file} has shape {file.shape}, the detector {detector.name} has {detector.shape}"

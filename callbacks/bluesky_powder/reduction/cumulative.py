@@ -99,7 +99,8 @@ class Cumulative:
         self._union: Pattern | None = None
         self._applied: list[int] = []
         self._frames = 0
-        self._excesses: list[float] = []
+        self._excess = 0.0
+        self._excess_frames = 0
         self._geometries: set[Geometry] = set()
 
     def put(self, frame: Frame, reduced: Reduced) -> Iterator[SoFar | Merged]:
@@ -142,7 +143,10 @@ class Cumulative:
         self._geometries.add(entry.geometry)
         self._applied.append(seq_num)
         self._frames += entry.frames
-        self._excesses.extend(entry.mean_excess)
+        for excess in entry.mean_excess:
+            if not math.isnan(excess):
+                self._excess += excess
+                self._excess_frames += 1
 
     def _retract(self, seq_num: int) -> None:
         """Take every event from `seq_num` on out again."""
@@ -150,7 +154,8 @@ class Cumulative:
         keep, out = self._applied[:cut], self._applied[cut:]
         if not self.mean_lost:
             self._take_out_of_mean(out, keep)
-        self._union, self._geometries, self._applied, self._frames, self._excesses = None, set(), [], 0, []
+        self._union, self._geometries, self._applied, self._frames = None, set(), [], 0
+        self._excess, self._excess_frames = 0.0, 0
         for number in keep:
             self._take_in(number, self.history.pattern(number))
 
@@ -201,12 +206,12 @@ class Cumulative:
     def _independent_frames(self, mean: Pattern) -> tuple[float, str]:
         """Return the number of independent frames, or NaN and why there is nothing to measure (DESIGN 3)."""
         floor, error = mean.mean_excess, mean.spottiness_error()
-        if all(map(math.isnan, self._excesses)) or not floor >= 2.0 * error:
+        if not self._excess_frames or not floor >= 2.0 * error:
             return math.nan, (
                 f"nothing to measure: the mean frame's excess over counting statistics, {floor:.3g}, "
                 f"is below two of its standard errors ({error:.3g})"
             )
-        return float(independent_frames_from(self._excesses, mean)), ""
+        return float(independent_frames_from([self._excess / self._excess_frames], mean)), ""
 
     def _merged(self) -> Merged:
         if self._union is None:

@@ -3,7 +3,6 @@
 import tempfile
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -118,11 +117,6 @@ class History:
     def frame(self, seq_num: int) -> Frame | None:
         """Return where an event's images can be read again; None when that was too long ago."""
         return self._frames.get(seq_num)
-
-    def mean_excesses(self, seq_nums: list[int]) -> Iterator[float]:
-        """Yield the mean excess of every image of some events."""
-        for seq_num in seq_nums:
-            yield from self._entries[seq_num].mean_excess
 
     def close(self) -> None:
         """Remove the scratch file."""

@@ -89,7 +89,8 @@ class Router:
             owner = document.get("run_start")
             if owner is None and name != "descriptor":
                 return list(self._runs.values())  # old Resources do not say; their Datums are asked for by events
-            self._run_of[document["uid"]] = str(owner)
+            if owner in self._runs:
+                self._run_of[document["uid"]] = str(owner)
         elif name in ("datum", "datum_page"):
             owner = self._run_of.get(document["resource"])
             if owner is None:
