@@ -45,7 +45,7 @@ def checked_array(what: str, array: ArrayLike, shape: tuple[int, int]) -> NDArra
         raise FrameError(f"{what}: shape {values.shape} does not fit the detector's {shape}")
     if values.dtype == np.bool_:
         values = values.view(np.uint8)
-    if values.dtype == np.float16 or values.dtype.itemsize > 8:
+    if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
         values = values.astype(np.float64)
     return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
 

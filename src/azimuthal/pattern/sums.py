@@ -25,6 +25,9 @@ SUMS = ("count", "sum_signal", "sum_normalization", "sum_normalization2", "sum_w
 """Rows of a sums array: N, V, W, Q, A = sum w^2 v, B = sum w^2 v^2, P = sum c^2 var."""
 
 
+ROUNDING = 2.0**-49
+"""Part of the sum of squares below which a variance is the rounding of its terms: 8 times that of float64."""
+
 T = TypeVar("T", bound="BinnedSums")
 
 
@@ -143,10 +146,11 @@ class BinnedSums:
 
     @property
     def azimuthal_variance(self) -> Array:
-        """Sum w^2 (v - I)^2 = B - 2 I A + I^2 Q, not below 0; 0 in an empty bin."""
+        """Sum w^2 (v - I)^2 = B - 2 I A + I^2 Q; 0 in an empty bin, and where rounding is all that is left."""
         mean = np.where(self.filled, self.intensity, 0.0)
         _, _, _, Q, A, B, _ = self.sums
-        return np.maximum(0.0, B - mean * (2.0 * A - mean * Q))
+        variance = B - mean * (2.0 * A - mean * Q)
+        return np.where(variance > ROUNDING * B, variance, 0.0)
 
     @property
     def sum_variance(self) -> Array:

@@ -124,10 +124,7 @@ def share_bbox(
     floor
         Footprints are cut there (0 for units that cannot be negative), or not at all (None).
     """
-    low = np.ascontiguousarray(centres - half_width, np.float64).ravel()
-    high = np.ascontiguousarray(centres + half_width, np.float64).ravel()
-    if floor is not None:
-        np.maximum(low, floor, out=low)
+    low, high = interval(centres, half_width, floor)
     skip = np.ascontiguousarray(skipped).ravel()
     indptr, bins, shares = _room(low, high, skip, edges)
     threads.run(
@@ -178,6 +175,18 @@ def half_widths(centres: NDArray[np.float64], corners: Corners) -> NDArray[np.fl
         threads.pieces(flat.size),
     )
     return half.reshape(centres.shape)
+
+
+def interval(
+    centres: NDArray[np.float64], half_width: NDArray[np.float64], floor: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the flat bounds of ``centre -+ half width``, NaN where a unit diverges, not below `floor`."""
+    with np.errstate(invalid="ignore"):
+        low = np.ascontiguousarray(centres - half_width, np.float64).ravel()
+        high = np.ascontiguousarray(centres + half_width, np.float64).ravel()
+    if floor is not None:
+        np.maximum(low, floor, out=low)
+    return low, high
 
 
 def check_splitting(splitting: str) -> None:

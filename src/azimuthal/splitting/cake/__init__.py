@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from azimuthal import threads
 from azimuthal.csr import PixelMatrix
-from azimuthal.splitting import Corners, Poles
+from azimuthal.splitting import Corners, Poles, interval
 from azimuthal.splitting.cake import kernels
 
 Floats = NDArray[np.float64]
@@ -106,10 +106,7 @@ def cake_bbox(
     floor
         Footprints are cut there (0 for radial units that cannot be negative), or not at all (None).
     """
-    low, high = _flat(centres - half_width), _flat(centres + half_width)
-    if floor is not None:
-        np.maximum(low, floor, out=low)
-    extents = low, high, _flat(azimuths - half_azimuth), _flat(azimuths + half_azimuth)
+    extents = *interval(centres, half_width, floor), _flat(azimuths - half_azimuth), _flat(azimuths + half_azimuth)
     return _gather(extents, np.ascontiguousarray(skipped).ravel(), grid, kernels.bbox_cells, ())
 
 
