@@ -130,6 +130,16 @@ def test_replay_takes_pairs_mappings_and_generators(tmp_path):
     assert_same_bits(reduced([{"name": n, "doc": d} for n, d in documents], recipe), expected)
 
 
+def test_replay_is_the_function_however_it_is_imported(tmp_path):
+    import bluesky_powder
+    import bluesky_powder.replay as room
+    from bluesky_powder.replay import replay as function
+
+    recipe, documents = recipe_in(tmp_path), inline_run(images(1))
+    for callable_ in (bluesky_powder.replay, room, function, replay):
+        assert len(callable_(documents, recipe)) == 1
+
+
 def test_replay_takes_a_recipe_file_or_a_stored_recipe(tmp_path):
     recipe, documents = recipe_in(tmp_path), inline_run(images(2))
     expected = reduced(documents, recipe)

@@ -1,7 +1,9 @@
 """Reducing a run that is over: the same callback, fed with stored documents."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bluesky_powder.errors import ReplayError
@@ -99,3 +101,14 @@ def _pair(item: Any) -> tuple[str, Document]:
         return str(item[0]), item[1]
     shown = repr(item)
     raise ReplayError(f"{shown[:80]} is no (name, document) pair")
+
+
+class _Room(ModuleType):
+    """A room that can be called: ``bluesky_powder.replay`` is the function, also where Python puts the room there."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> list[str]:
+        """Call the function."""
+        return replay(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Room
