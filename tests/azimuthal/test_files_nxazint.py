@@ -174,11 +174,13 @@ def check_definition(entry, definition, interpretation, axes):
 
 
 def test_layout_is_the_nexus_definition(tmp_path):
-    az.write_nxazint(tmp_path / "a.h5", series(3))
+    patterns = [*series(2), pattern_of(lone=(5,))]
+    az.write_nxazint(tmp_path / "a.h5", patterns)
     with h5py.File(tmp_path / "a.h5") as file:
         check_definition(file["entry"], "NXazint1d", "spectrum", [".", "radial_axis"])
         assert file["entry/data/I"].shape == file["entry/data/I_errors"].shape == (3, NPT)
-        assert file["entry/data/norm"].shape == file["entry/data/radial_axis"].shape == (NPT,)
+        assert file["entry/data/radial_axis"].shape == (NPT,)
+        np.testing.assert_allclose(file["entry/data/norm"], np.mean([p.count for p in patterns], axis=0))
 
 
 def test_silx_finds_the_default_plot(tmp_path):
