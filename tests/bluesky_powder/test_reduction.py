@@ -116,6 +116,10 @@ def test_reduction_documents_say_where_they_come_from(moving):
     assert about["units"] == "°"
     assert about["radial_unit"] == "2th_deg"
     assert about["wavelength"] == 1e-10
+    keys = derived.descriptors[derived.events["primary"][0]["descriptor"]]["data_keys"]
+    assert (keys["pos"]["units"], keys["pos"]["goniometer_position"]) == ("deg", "pos")
+    assert keys["pos"]["source"] == "raw:two_theta"
+    assert keys["intensity"]["units"] == "counts/sr"
     assert derived.stop["exit_status"] == "success"
     assert derived.stop["reason"] == ""
     assert derived.stop["num_events"] == {"axes": 1, "primary": 6, "cumulative": 6, "merged": 3}

@@ -354,3 +354,24 @@ def test_live_documents_of_real_legacy_detectors_are_understood(shared_reference
                 np.save(tmp_path / f"{document['resource_path']}_{index}.npy", np.ones((10, 10)))
     assert replayed(documents, recipe).stop["frames_reduced"] == 2
     assert SHAPE != (10, 10)
+
+
+def test_live_reduction_that_has_a_fault_of_its_own_ends_in_its_stop_document(engine, tmp_path, monkeypatch, caplog):
+    from bluesky_powder.reduction.patterns import FrameReducer
+
+    def fault(*_):
+        raise ZeroDivisionError("nobody thought of this")
+
+    derived, supply = Derived(), inline_detector(images(5))
+    with PowderReduction(recipe_in(tmp_path)) as reduction:
+        reduction.subscribe(derived)
+        engine.subscribe(reduction)
+        engine(bp.count([supply], 1))
+        reduction.wait(60)
+        monkeypatch.setattr(FrameReducer, "reduce", fault)
+        engine(bp.count([supply], 2))
+    good, bad = derived.stops
+    assert good["exit_status"] == "success"
+    assert bad["exit_status"] == "fail"
+    assert bad["skip_reasons"][0]["reason"] == "unexpected ZeroDivisionError: nobody thought of this"
+    assert "Traceback" in caplog.text

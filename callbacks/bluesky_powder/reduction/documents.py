@@ -76,6 +76,7 @@ class DerivedRun:
         self._streams: dict[str, Any] = {}
         self._last: dict[str, int] = {}
         self._raw_time: float | None = None
+        self._raw_keys: dict[str, Any] = {}
         self.position_keys = {name: _position_key(name) for name in recipe.geometry.motors}
         metadata = _start_metadata(raw_start, recipe, self.position_keys)
         self._run = event_model.compose_run(metadata=metadata, validate=False)
@@ -86,9 +87,15 @@ class DerivedRun:
         """Uid of the derived run."""
         return str(self._run.start_doc["uid"])
 
-    def time_base(self, raw_time: float) -> None:
-        """Take the time of the raw descriptor: derived streams are as old as what they describe."""
-        self._raw_time = raw_time
+    def describe(self, raw_descriptor: Mapping[str, Any]) -> None:
+        """Take what the raw descriptor says: units of positions and monitor, and the time.
+
+        Derived streams are as old as what they describe; readers that sort documents by time rely on it.
+        """
+        self._raw_time = float(raw_descriptor["time"])
+        for device in raw_descriptor.get("configuration", {}).values():
+            self._raw_keys.update(device.get("data_keys", {}))
+        self._raw_keys.update(raw_descriptor["data_keys"])
 
     def axes(self, pattern: Pattern) -> None:
         """Emit the axes, which are the same for the whole run."""
@@ -133,9 +140,9 @@ class DerivedRun:
             **_spottiness_keys(),
             "total_counts": _number_key("counts"),
             "masked_pixels": _integer_key("pixels"),
-            "monitor": _number_key(source=f"raw:{self._recipe.corrections.monitor}"),
+            "monitor": self._raw_number(self._recipe.corrections.monitor),
             **{
-                key: _number_key(source=f"raw:{self._recipe.geometry.motors[name]}", goniometer_position=name)
+                key: {**self._raw_number(self._recipe.geometry.motors[name]), "goniometer_position": name}
                 for name, key in self.position_keys.items()
             },
             "raw_event_uid": {"dtype": "string", "shape": [], "dtype_numpy": "<U64", "source": "raw:event"},
@@ -197,6 +204,10 @@ class DerivedRun:
         document = self._run.compose_stop(exit_status=exit_status, reason=reason, validate=False)
         document.update({**counts, "num_events": dict(self._last)})
         self._emit("stop", document)
+
+    def _raw_number(self, source: str | float | None) -> dict[str, Any]:
+        """Return the data key of a number that comes from the raw run, with its units there."""
+        return _number_key(self._raw_keys.get(str(source), {}).get("units"), source=f"raw:{source}")
 
     def _curve(self, pattern: Pattern) -> dict[str, Any]:
         pattern = pattern.with_errors(self._recipe.integration.error_model)
@@ -283,8 +294,8 @@ def _array_key(size: int, **about: Any) -> dict[str, Any]:
     return {"dtype": "array", "shape": [size], "dtype_numpy": "<f8", "source": _SOURCE, **about}
 
 
-def _number_key(units: str | None = None, source: str = _SOURCE, **about: Any) -> dict[str, Any]:
-    return {"dtype": "number", "shape": [], "dtype_numpy": "<f8", "source": source, "units": units, **about}
+def _number_key(units: str | None = None, source: str = _SOURCE) -> dict[str, Any]:
+    return {"dtype": "number", "shape": [], "dtype_numpy": "<f8", "source": source, "units": units}
 
 
 def _integer_key(units: str | None = None) -> dict[str, Any]:

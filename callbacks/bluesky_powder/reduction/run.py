@@ -130,7 +130,7 @@ class RunReduction:
     def _begin_if_due(self, descriptor: Mapping[str, Any]) -> None:
         if self._derived is None and self._frames.stream is not None:
             self._begin()
-            self._derived_run().time_base(float(descriptor["time"]))
+            self._derived_run().describe(descriptor)
             missing = self._frames.missing_sources()
             if missing:
                 LOGGER.warning("run %s: %s in neither its events, configuration nor baseline", self.uid[:8], missing)
