@@ -1,184 +1,203 @@
 """The engine beside the installed pyFAI: the same coefficients, sums and intensities for random geometries.
 
-pyFAI stores pixel corners as float32, so `bbox` is compared given pyFAI's half widths; bin 0 is left out of
-range-limited comparisons (pyFAI's first bin also collects the bin below the range), and so are the edge bins of `bbox`
-(pyFAI puts what lies outside the range there). Every case has a pyFAI integrator of its own: its state depends on
-history.
+Where pyFAI is off, the test says how: its first bin also collects the bin below the range, its edge bins what `bbox`
+has outside, `full` makes pixels on the edge whole, its azimuthal variance depends on the order of pixels.
 """
 
 import warnings
 
 import numpy as np
 import pytest
-from pyFAI.detectors import detector_factory
-from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+from pyFAI.multi_geometry import MultiGeometry
 
 import azimuthal as az
-from azimuthal.splitting import share_bbox
+import naive
+import pyfai_reference as reference
 
-EPS32 = 1.0 + 2.0**-23
 NPT = 800
+EDGE = slice(3, -3)
+"""Bins that no pixel on the edge of the range reaches."""
 DETECTORS = ["Eiger 1M", "Pilatus 300k"]
+SPLITTINGS = ["no", "bbox", "full"]
 
 
-def random_geometry(name, seed):
-    rng = np.random.default_rng(seed)
-    detector = az.Detector.from_name(name)
-    return az.Geometry(
-        detector,
-        distance=rng.uniform(0.1, 0.5),
-        poni1=rng.uniform(-0.02, 0.1),
-        poni2=rng.uniform(-0.02, 0.1),
-        rot1=rng.uniform(-0.6, 0.6),
-        rot2=rng.uniform(-0.6, 0.6),
-        rot3=rng.uniform(-3, 3),
-        wavelength=rng.uniform(0.3e-10, 1.5e-10),
-    )
+def case(name, seed, unit, splitting, orientation=3, **keywords):
+    """Return a geometry, a frame without zero counts, pyFAI's numbers for it, our bins and our rounded matrix."""
+    geometry = reference.random_geometry(name, seed, orientation)
+    asked, ours = reference.common_range(geometry, unit)
+    frame = reference.random_frame(geometry, seed, least=1)
+    theirs = reference.integrate(geometry, frame, NPT, unit, asked, splitting, **keywords)
+    bins = az.RadialBins(unit, NPT, ours)
+    return geometry, frame, theirs, bins, reference.rounded(geometry, unit, bins.edges, splitting)
 
 
-def pyfai_of(geometry):
-    g = geometry
-    rotations = {"rot1": g.rot1, "rot2": g.rot2, "rot3": g.rot3}
-    ai = AzimuthalIntegrator(
-        g.distance, g.poni1, g.poni2, **rotations, detector=detector_factory(g.detector.name), wavelength=g.wavelength
-    )
-    ai.empty = 0.0
-    return ai
+@pytest.mark.parametrize("splitting", SPLITTINGS)
+@pytest.mark.parametrize(
+    ("name", "seed", "unit", "orientation"),
+    [
+        ("Eiger 1M", 1, "q_nm^-1", 3),
+        ("Eiger 1M", 2, "2th_deg", 3),
+        ("Eiger 1M", 3, "q_A^-1", 2),
+        ("Pilatus 300k", 4, "q_nm^-1", 3),
+        ("Pilatus 300k", 5, "2th_deg", 4),
+        ("Pilatus 300k", 6, "2th_rad", 1),
+        ("Pilatus 300k", 7, "2th_deg", 3),
+        ("Pilatus 300k", 8, "q_A^-1", 3),
+    ],
+)
+def test_coefficients_and_sums_are_those_of_pyfai_given_its_vertices(name, seed, unit, orientation, splitting):
+    geometry, frame, theirs, bins, matrix = case(name, seed, unit, splitting, orientation)
+    ours = reference.bin_order(matrix)
+    off = reference.differences(ours, theirs.matrix)
+    if splitting == "full":
+        assert (off <= 1.2e-7 + reference.buffer_rounding(geometry, unit, bins.edges)).all()
+    else:
+        assert off.max() <= {"no": 0.0, "bbox": 2e-7}[splitting]
+    result = theirs.result
+    for used, tolerance, of_intensity in (
+        (theirs.matrix.astype(float), 2e-7, 2e-7),
+        (ours, {"no": 2e-7, "bbox": 2e-6, "full": 6e-5}[splitting], 2e-7 if splitting != "full" else 3e-6),
+    ):
+        sums = reference.sums(used, frame, geometry)
+        for what, values in sums.items():
+            np.testing.assert_allclose(values[EDGE], getattr(result, what)[EDGE], rtol=tolerance, err_msg=what)
+        intensity = sums["sum_signal"] / sums["sum_normalization"]
+        np.testing.assert_allclose(intensity[EDGE], result.intensity[EDGE], rtol=of_intensity)
+
+    # As a user gets them, from positions that are not rounded.
+    pattern = az.Integrator(geometry, bins, splitting=splitting).integrate(frame).with_errors("poisson")
+    exact = 3e-7 if splitting == "no" else 3e-5
+    np.testing.assert_allclose(pattern.intensity[EDGE], result.intensity[EDGE], rtol=exact)
+    np.testing.assert_allclose(pattern.sem[EDGE], result.sem[EDGE], rtol=exact if splitting == "no" else 3e-4)
+    np.testing.assert_allclose(pattern.radial, result.radial, rtol=3e-7)
+    if splitting == "no":
+        np.testing.assert_array_equal(pattern.count[1:], result.count[1:])
+        np.testing.assert_allclose(pattern.sum_signal[1:], result.sum_signal[1:], rtol=1e-14)
 
 
-def common_range(geometry, unit):
-    """Return a range inside the detector, its upper bound as pyFAI widens it."""
-    radial = geometry.radial(unit)
-    low, high = np.percentile(radial, [2, 98])
-    return (low, high), (low, high * EPS32)
-
-
-def random_frame(geometry, seed):
-    return np.random.default_rng(seed).poisson(50.0, geometry.shape).astype(np.uint32)
-
-
-def coefficients(matrix):
-    """Return pyFAI-like (data, indices, indptr) of one of our matrices."""
-    csr = matrix.csr
-    return csr.shares, csr.pixels, csr.indptr
-
-
-@pytest.mark.parametrize("name", DETECTORS)
-@pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_no_splitting_is_exactly_that_of_pyfai(name, unit, seed):
-    geometry = random_geometry(name, seed)
-    asked, ours = common_range(geometry, unit)
-    ai = pyfai_of(geometry)
-    frame = random_frame(geometry, seed)
-    theirs = ai.integrate1d(
-        frame,
-        NPT,
-        unit=unit,
-        radial_range=asked,
-        method=("no", "csr", "cython"),
-        polarization_factor=0.99,
-        error_model="poisson",
-    )
-    integrator = az.Integrator(geometry, az.RadialBins(unit, NPT, ours), splitting="no")
-    pattern = integrator.integrate(frame)
-    engine = next(e.engine for e in ai.engines.values() if "csr" in str(type(e.engine)).lower())
-    data, indices, indptr = (np.asarray(x) for x in (engine.data, engine.indices, engine.indptr))
-    shares, pixels, rows = coefficients(integrator.matrix)
-    for r in range(1, NPT):
-        np.testing.assert_array_equal(pixels[rows[r] : rows[r + 1]], indices[indptr[r] : indptr[r + 1]])
-    assert (data[indptr[1] :] == 1).all()
-    assert (shares == 1).all()
-
-    inner = slice(1, None)
-    np.testing.assert_array_equal(pattern.count[inner], theirs.count[inner])
-    np.testing.assert_allclose(pattern.sum_signal[inner], theirs.sum_signal[inner], rtol=1e-12)
-    np.testing.assert_allclose(pattern.sum_normalization[inner], theirs.sum_normalization[inner], rtol=2e-7)
-    np.testing.assert_allclose(pattern.sum_normalization2[inner], theirs.sum_normalization2[inner], rtol=4e-7)
-    filled = pattern.filled & (np.arange(NPT) > 0)
-    np.testing.assert_allclose(pattern.intensity[filled], theirs.intensity[filled], rtol=3e-7)
-    np.testing.assert_allclose(pattern.radial, theirs.radial, rtol=3e-7)
+@pytest.mark.parametrize(("name", "seed", "unit"), [("Eiger 1M", 3, "q_A^-1"), ("Pilatus 300k", 4, "q_nm^-1")])
+def test_coefficients_where_pyfai_is_farthest_are_those_of_exact_polygons(name, seed, unit):
+    """pyFAI adds up areas in float32; given the same vertices, the polygons themselves tell who is right."""
+    geometry, _, theirs, bins, matrix = case(name, seed, unit, "full")
+    ours = reference.bin_order(matrix)
+    off = reference.differences(ours, theirs.matrix)
+    worst = np.argsort(off)[-20:]
+    internal = reference.INTERNAL[unit]
+    rounded = [reference.four_corners(a.astype(np.float32).astype(float)) for a in geometry.vertices(internal)]
+    edges = bins.edges * (az.radial_unit(internal).scale / az.radial_unit(unit).scale)
+    exact = naive.shares_full(rounded[0][worst], rounded[1][worst], np.zeros(worst.size, bool), edges).T
+    assert np.abs(ours[:, worst].toarray() - exact).max() < 1e-7
+    assert np.abs(theirs.matrix[:, worst].toarray() - exact).max() > 3e-5
 
 
 def test_first_bin_of_pyfai_collects_the_bin_below_the_range_and_ours_does_not():
-    geometry = random_geometry("Pilatus 300k", 4)
-    asked, ours = common_range(geometry, "q_nm^-1")
-    frame = random_frame(geometry, 4)
-    theirs = pyfai_of(geometry).integrate1d(
-        frame, NPT, unit="q_nm^-1", radial_range=asked, method=("no", "csr", "cython")
-    )
-    pattern = az.Integrator(geometry, az.RadialBins("q_nm^-1", NPT, ours), splitting="no").integrate(frame)
+    geometry, _, theirs, bins, _ = case("Pilatus 300k", 4, "q_nm^-1", "no")
     radial = geometry.radial("q_nm^-1")[~geometry.detector.mask]
-    width = (ours[1] - ours[0]) / NPT
-    in_first = ((radial >= ours[0]) & (radial < ours[0] + width)).sum()
-    below = ((radial > ours[0] - width) & (radial < ours[0])).sum()
-    assert pattern.count[0] == in_first
+    low, width = bins.range[0], (bins.range[1] - bins.range[0]) / NPT
+    in_first = ((radial >= low) & (radial < bins.edges[1])).sum()
+    below = ((radial > low - width) & (radial < low)).sum()
+    ours = az.Integrator(geometry, bins, splitting="no").integrate(np.ones(geometry.shape))
+    assert ours.count[0] == in_first
     assert below > 0
-    assert theirs.count[0] == in_first + below
+    assert theirs.result.count[0] == in_first + below
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-@pytest.mark.parametrize("seed", [5, 6])
-def test_bbox_is_that_of_pyfai_given_its_half_widths(name, seed):
-    geometry = random_geometry(name, seed)
-    asked, ours = common_range(geometry, "q_nm^-1")
-    ai = pyfai_of(geometry)
-    frame = random_frame(geometry, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = ai.integrate1d(
-            frame,
-            NPT,
-            unit="q_nm^-1",
-            radial_range=asked,
-            method=("bbox", "csr", "cython"),
-            polarization_factor=0.99,
-        )
-    engine = next(e.engine for e in ai.engines.values() if "csr" in str(type(e.engine)).lower())
-    data, indices, indptr = (np.asarray(x) for x in (engine.data, engine.indices, engine.indptr))
-    edges = np.linspace(*ours, NPT + 1)
-    centres = geometry.radial("q_nm^-1")
-    half = ai.delta_array(unit="q_nm^-1")
-    matrix = share_bbox(centres, half, geometry.detector.mask, edges)
-    shares, pixels, rows = coefficients(matrix)
-    norm = (geometry.solid_angle("relative") * geometry.polarization(0.99)).ravel()
-    for r in range(2, NPT - 2, 7):
-        mine = dict(zip(pixels[rows[r] : rows[r + 1]].tolist(), shares[rows[r] : rows[r + 1]].tolist(), strict=True))
-        other = dict(
-            zip(indices[indptr[r] : indptr[r + 1]].tolist(), data[indptr[r] : indptr[r + 1]].tolist(), strict=True)
-        )
-        for pixel in mine.keys() | other.keys():
-            assert abs(mine.get(pixel, 0.0) - other.get(pixel, 0.0)) < 1e-6
-        c = shares[rows[r] : rows[r + 1]].astype(float)
-        at = pixels[rows[r] : rows[r + 1]]
-        np.testing.assert_allclose(c.sum(), theirs.count[r], rtol=1e-6)
-        np.testing.assert_allclose((c * frame.ravel()[at]).sum(), theirs.sum_signal[r], rtol=1e-6)
-        np.testing.assert_allclose((c * norm[at]).sum(), theirs.sum_normalization[r], rtol=1e-6)
+def test_edge_bins_of_pyfai_collect_what_bbox_has_outside_and_ours_do_not():
+    _, _, theirs, _, matrix = case("Pilatus 300k", 4, "q_nm^-1", "bbox")
+    ours = reference.bin_order(matrix)
+    outside = ~reference.inside(ours) & (np.asarray(ours.sum(axis=0)).ravel() > 0)
+    assert np.asarray(ours[:, outside].sum(axis=0)).max() < 1.0
+    np.testing.assert_allclose(np.asarray(theirs.matrix[:, outside].sum(axis=0)), 1.0, rtol=1e-6)
+    for end in (0, -1):
+        assert theirs.matrix[[end]][:, outside].sum() > 1.2 * ours[[end]][:, outside].sum()
 
-    # As a user gets them, with exact corners in place of rounded ones, intensities agree far below their errors.
-    pattern = az.Integrator(geometry, az.RadialBins("q_nm^-1", NPT, ours), splitting="bbox").integrate(frame)
-    inner = slice(2, NPT - 2)
-    np.testing.assert_allclose(pattern.intensity[inner], theirs.intensity[inner], rtol=1e-5)
+
+def test_pixels_on_the_edge_are_made_whole_by_pyfai_and_cut_by_us():
+    _, _, theirs, _, matrix = case("Pilatus 300k", 4, "q_nm^-1", "full")
+    ours = reference.bin_order(matrix)
+    share = np.asarray(ours.sum(axis=0)).ravel()
+    cut = np.flatnonzero((share > 1e-3) & (share < 0.999))
+    assert cut.size > 100
+    np.testing.assert_allclose(np.asarray(theirs.matrix[:, cut].sum(axis=0)).ravel(), 1.0, rtol=1e-6)
+    scaled = theirs.matrix[:, cut] * share[None, cut]
+    assert abs(scaled - ours[:, cut]).max() < 2e-4, "but for that they agree"
+
+
+@pytest.mark.parametrize(("splitting", "least", "most"), [("no", 1e-5, 2e-2), ("full", 1e-3, 0.5)])
+def test_azimuthal_variance_of_pyfai_is_off_where_weights_differ(splitting, least, most):
+    """pyFAI takes pixels one by one and is exact for equal weights only; ours is the two-pass sum."""
+    geometry, frame, theirs, bins, _ = case("Pilatus 300k", 7, "2th_deg", splitting, error_model="azimuthal")
+    pattern = az.Integrator(geometry, bins, splitting=splitting).integrate(frame)
+    some = np.flatnonzero(pattern.count > 5)[3:-3]
+    off = np.abs(theirs.result.sum_variance[some] / pattern.sum_variance[some] - 1)
+    assert least < off.max() < most
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_spottiness_in_pyfai_form_is_calc_spottiness_where_its_variance_is_exact(weighted):
-    """With equal weights pyFAI's streaming variance is the two-pass one, so that the formulas can be compared."""
-    geometry = random_geometry("Pilatus 300k", 8)
-    ai = pyfai_of(geometry)
-    frame = np.random.default_rng(8).poisson(np.random.default_rng(9).gamma(0.5, 30, geometry.shape)).astype(np.uint32)
-    unit, no_correction = "2th_deg", {"correctSolidAngle": False}
-    theirs = ai.integrate1d(
-        frame,
-        NPT,
-        unit=unit,
-        radial_range=(0.0, 60.0),
-        method=("no", "csr", "cython"),
-        error_model="azimuthal",
-        **no_correction,
+@pytest.mark.parametrize("splitting", SPLITTINGS)
+def test_spottiness_in_pyfai_form_is_calc_spottiness_given_the_same_variance(splitting, weighted):
+    geometry = reference.random_geometry("Pilatus 300k", 8)
+    texture = np.random.default_rng(9).gamma(0.5, 30, geometry.shape)
+    frame = np.random.default_rng(8).poisson(texture).astype(np.uint32)
+    asked = (0.0, 60.0)
+    theirs = reference.integrate(geometry, frame, NPT, "2th_deg", asked, splitting, error_model="azimuthal").result
+    bins = az.RadialBins("2th_deg", NPT, (0.0, 60.0 * reference.EPS32))
+    pattern = az.Integrator(geometry, bins, splitting=splitting).integrate(frame)
+    same = reference.streaming_variance(pattern, theirs)
+    tolerance = 1e-6 if splitting == "no" else 2e-5  # with splitting, intensities differ by the rounding of vertices
+    assert same.spottiness(weighted=weighted, pyfai=True) == pytest.approx(
+        theirs.calc_spottiness(weighted), rel=tolerance
     )
-    bins = az.RadialBins(unit, NPT, (0.0, 60.0 * EPS32))
+
+
+def test_spottiness_of_equal_weights_needs_no_help():
+    """There pyFAI's variance is the two-pass one."""
+    geometry = reference.random_geometry("Pilatus 300k", 8)
+    frame = reference.random_frame(geometry, 3)
+    keywords = {"correctSolidAngle": False, "polarization_factor": None, "error_model": "azimuthal"}
+    theirs = reference.integrate(geometry, frame, NPT, "2th_deg", (0.0, 60.0), "no", **keywords).result
+    bins = az.RadialBins("2th_deg", NPT, (0.0, 60.0 * reference.EPS32))
     pattern = az.Integrator(geometry, bins, splitting="no", solid_angle=None, polarization=None).integrate(frame)
-    assert pattern.spottiness(weighted=weighted, pyfai=True) == pytest.approx(
-        theirs.calc_spottiness(weighted), rel=1e-6
+    for weighted in (False, True):
+        ours = pattern.spottiness(weighted=weighted, pyfai=True)
+        assert ours == pytest.approx(theirs.calc_spottiness(weighted), rel=1e-6)
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+def test_merge_of_geometries_is_that_of_pyfai(splitting):
+    """Absolute solid angles, monitors and masks; pyFAI merges by the same sums of signal and normalization."""
+    geometries = [reference.random_geometry("Pilatus 300k", seed) for seed in (11, 12, 13)]
+    frames = [reference.random_frame(g, k, least=1) for k, g in enumerate(geometries)]
+    monitors = [1.0, 2.5, 0.4]
+    masks = [np.random.default_rng(k).random(g.shape) < 0.02 for k, g in enumerate(geometries)]
+    asked = (5.0, 50.0)
+    theirs = MultiGeometry([reference.pyfai_of(g) for g in geometries], unit="2th_deg", radial_range=asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = theirs.integrate1d(
+            frames,
+            NPT,
+            error_model="poisson",
+            polarization_factor=0.9,
+            normalization_factor=monitors,
+            lst_mask=[m | g.detector.mask for m, g in zip(masks, geometries, strict=True)],
+            method=(splitting, "csr", "cython"),
+        )
+    merger = az.MultiGeometry(
+        az.RadialBins("2th_deg", NPT, (asked[0], asked[1] * reference.EPS32)), splitting=splitting, polarization=0.9
     )
+    for geometry, frame, monitor, mask in zip(geometries, frames, monitors, masks, strict=True):
+        merger.add(geometry, frame, monitor=monitor, mask=mask)
+    pattern = merger.pattern.with_errors("poisson")
+    some = np.flatnonzero(pattern.count > 20)[3:-3]
+    assert some.size > 500
+    exact = splitting == "no"
+    for name, tolerance in (
+        ("count", 1e-12 if exact else 1e-3),
+        ("sum_signal", 1e-12 if exact else 1e-3),
+        ("sum_normalization", 3e-7 if exact else 1e-3),
+        ("intensity", 3e-7 if exact else 1e-4),
+        ("sem", 3e-7 if exact else 1e-3),
+    ):
+        ours, other = getattr(pattern, name)[some], getattr(result, name)[some]
+        np.testing.assert_allclose(ours, other, rtol=tolerance, err_msg=name)
