@@ -201,3 +201,33 @@ def test_merge_of_geometries_is_that_of_pyfai(splitting):
     ):
         ours, other = getattr(pattern, name)[some], getattr(result, name)[some]
         np.testing.assert_allclose(ours, other, rtol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("splitting", "of_count", "of_intensity"), [("no", 0, 2e-7), ("bbox", 0.01, 1e-5), ("full", 0.3, 5e-3)]
+)
+@pytest.mark.parametrize("seed", [4, 7])
+def test_cake_is_that_of_pyfai_but_for_its_edges(seed, splitting, of_count, of_intensity):
+    """pyFAI pours the area of `full` into columns, which is not the area of polygons; the other ways agree."""
+    geometry = reference.random_geometry("Pilatus 300k", seed)
+    asked, ours = reference.common_range(geometry, "q_nm^-1")
+    frame, low, high = reference.random_frame(geometry, seed), -170.0, 150.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = reference.pyfai_of(geometry).integrate2d(
+            frame,
+            200,
+            36,
+            unit="q_nm^-1",
+            radial_range=asked,
+            azimuth_range=(low, high),
+            method=(splitting, "csr", "cython"),
+            polarization_factor=0.99,
+        )
+    bins, azimuth = az.RadialBins("q_nm^-1", 200, ours), az.AzimuthalBins(36, (low, high * reference.EPS32))
+    cake = az.Integrator(geometry, bins, azimuth, splitting).integrate(frame)
+    inner = slice(1, -1), slice(1, -1)
+    np.testing.assert_allclose(cake.count[inner], theirs.count[inner], atol=of_count)
+    some = cake.count[inner] > 5
+    np.testing.assert_allclose(cake.intensity[inner][some], theirs.intensity[inner][some], rtol=of_intensity)
+    np.testing.assert_allclose(cake.azimuthal, theirs.azimuthal, atol=1e-9)
