@@ -38,17 +38,19 @@ def test_mean_frame_of_one_frame_is_its_pattern():
 
 @pytest.mark.parametrize("splitting", ["no", "full"])
 @pytest.mark.parametrize("dummies", [0.0, 0.1])
-def test_mean_frame_sums_signal_normalization_and_variance_pixel_by_pixel(splitting, dummies):
-    one = integrator(splitting=splitting, dummy=4_000_000_000, read_noise=2.0)
+@pytest.mark.parametrize("dark", [0.0, 2.5])
+@pytest.mark.parametrize("read_noise", [0.0, 2.0])
+def test_mean_frame_sums_signal_normalization_and_variance_pixel_by_pixel(splitting, dummies, dark, read_noise):
+    one = integrator(splitting=splitting, dummy=4_000_000_000, read_noise=read_noise)
     monitors = [1.0, 2.5, 0.5]
     frames = [frame(seed, dummies=dummies) for seed in range(3)]
-    dark = np.full(SHAPE, 2.5)
+    darks = {"dark": np.full(SHAPE, dark), "dark_variance": dark / 10} if dark else {}
     sums = az.MeanFrames()
     for each, monitor in zip(frames, monitors, strict=True):
-        sums.add(one, each, monitor=monitor, dark=dark, dark_variance=0.25)
+        sums.add(one, each, monitor=monitor, **darks)
     valid = np.array([each != 4_000_000_000 for each in frames])
     signal = np.where(valid, np.array(frames) - dark, 0).sum(axis=0)
-    variance = np.where(valid, np.array(frames) + 4.0 + 0.25, 0).sum(axis=0)
+    variance = np.where(valid, np.array(frames) + read_noise**2 + dark / 10, 0).sum(axis=0)
     seen = (valid * np.array(monitors)[:, None, None]).sum(axis=0)
     expected = az.Integrator(one.geometry, BINS, splitting=splitting, flat=np.where(seen > 0, seen, 0)).integrate(
         signal, variance=variance

@@ -220,6 +220,24 @@ class Integrator:
         """Integrate the median of each ring: `outliers.Quantiles`; `given` as in `integrate`."""
         return outliers.median(self, frame, **given)
 
+    def integrate_counts(self, counts: NDArray[np.int64], monitor: float, frames: int, masked_pixels: int) -> Any:
+        """Integrate counts that were summed over frames pixel by pixel, none of them left out in any frame.
+
+        Parameters
+        ----------
+        counts
+            (rows * columns,) int64, not below 0.
+        monitor
+            Sum of the frames' monitors.
+        frames
+            How many there are.
+        masked_pixels
+            What the pattern is to say about left out pixels.
+        """
+        sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
+        sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
+        return self._scaled(sums, monitor, masked_pixels)
+
     def integrate_sums(
         self, signal: NDArray[Any], variance: NDArray[np.float64], monitor: NDArray[np.float64], masked_pixels: int = 0
     ) -> Pattern:
@@ -318,9 +336,13 @@ class Integrator:
             self._subtract_lost(sums, frame, masked)
         else:
             sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
+        return self._scaled(sums, monitor, self._static_masked + lost)
+
+    def _scaled(self, sums: NDArray[np.float64], monitor: float, masked_pixels: int) -> Any:
+        """Return the pattern of sums that were made for a monitor of 1."""
         sums[[kernels.W, kernels.A]] *= monitor
         sums[kernels.Q] *= monitor * monitor
-        return self.pattern_of(sums, self._static_masked + lost)
+        return self.pattern_of(sums, masked_pixels)
 
     def _subtract_lost(self, sums: NDArray[np.float64], frame: NDArray[Any], masked: NDArray[np.bool_]) -> None:
         """Turn what was left out into what is left, in rows N, W, Q; bins that lost most are summed afresh."""

@@ -34,10 +34,15 @@ class Summing:
     gain: float
     read_noise: float
 
-    def raw(self, frame: NDArray[Any], masked: NDArray[np.bool_], low: Any, high: Any) -> tuple[Floats, int]:
-        """Sum counts and what the frame leaves out, which `kernels.add_raw_whole` explains: (7, bins), and how many."""
+    def raw(
+        self, frame: NDArray[Any], masked: NDArray[np.bool_], low: Any, high: Any, frames: int = 1
+    ) -> tuple[Floats, int]:
+        """Sum counts and what the frame leaves out, which `kernels.add_raw_whole` explains: (7, bins), and how many.
+
+        The counts may be those of several `frames` added up.
+        """
         matrix = self.matrix
-        noise = self.read_noise**2
+        noise = frames * self.read_noise**2
 
         def add(start: int, stop: int) -> tuple[Floats, int]:
             sums = np.zeros((len(SUMS), matrix.n_bins))

@@ -1,0 +1,187 @@
+"""The frames of one geometry, summed pixel by pixel."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from azimuthal import threads
+from azimuthal.errors import FrameError
+from azimuthal.integrator import Integrator
+from azimuthal.multigeometry import kernels
+
+NOT_EXACT = "remove: these sums are not whole numbers, so a frame cannot be taken out exactly; add the rest afresh"
+
+
+class PixelSums:
+    """Sums of signal, variance and monitors over frames, for the pixels that the integrator uses.
+
+    The integrator is handed to every call rather than kept: it is larger than the sums.
+
+    Attributes
+    ----------
+    signal
+        (pixels,) int64 while every signal was a whole number, else float64.
+    variance
+        (pixels,) float64; None while it follows from the signal (counts, no dark).
+    missing
+        (pixels,) float64, monitors of the frames in which the pixel was left out; None while there is none.
+    monitors
+        Monitor of every frame.
+    masked_pixels
+        Left out pixels, summed over the frames.
+    """
+
+    ARRAYS = ("signal", "variance", "missing")
+
+    def __init__(self, pixels: int) -> None:
+        self.signal: NDArray[Any] = np.zeros(pixels, np.int64)
+        self.variance: NDArray[np.float64] | None = None
+        self.missing: NDArray[np.float64] | None = None
+        self.monitors: list[float] = []
+        self.masked_pixels = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that there are, by name."""
+        return {name: getattr(self, name) for name in self.ARRAYS if getattr(self, name) is not None}
+
+    def set_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Set the arrays, None where there is none."""
+        for name in self.ARRAYS:
+            setattr(self, name, arrays.get(name))
+
+    def add(
+        self, integrator: Integrator, used: NDArray[np.bool_], sign: int, monitor: float, frame: ArrayLike, **given: Any
+    ) -> None:
+        """Add a frame (`sign` 1) or take it out again (-1).
+
+        Parameters
+        ----------
+        integrator
+            Of the geometry.
+        used
+            (pixels,), its `used_pixels`.
+        sign, monitor, frame
+            What to do, with what.
+        **given
+            dark, dark_variance, variance, mask as for `Integrator.integrate`.
+
+        Raises
+        ------
+        FrameError
+            If the frame does not fit, cannot be taken out exactly, or was never in; nothing is changed.
+        """
+        if sign < 0 and monitor not in self.monitors:
+            raise FrameError(f"remove: no frame with monitor {monitor!r} was added for this geometry")
+        if not (not given and self.variance is None and self._add_counts(integrator, used, sign, monitor, frame)):
+            self._add_prepared(integrator, used, sign, monitor, *integrator.prepare(frame, **given), given)
+        if sign > 0:
+            self.monitors.append(monitor)
+        else:
+            self.monitors.remove(monitor)
+
+    def pattern(self, integrator: Integrator) -> Any:
+        """Integrate the sums into a Pattern, or Cake."""
+        total = math.fsum(self.monitors)
+        if self.variance is None and self.missing is None:
+            return integrator.integrate_counts(self.signal, total, len(self.monitors), self.masked_pixels)
+        monitor = np.array([total])
+        if self.missing is not None:
+            monitor = total - self.missing
+            # What was never seen is exactly 0, whatever the order in which monitors were added.
+            monitor[self.missing >= total * (1.0 - 1e-12)] = 0.0
+        return integrator.integrate_sums(self.signal, self._variance(integrator), monitor, self.masked_pixels)
+
+    def _add_counts(
+        self, integrator: Integrator, used: NDArray[np.bool_], sign: int, monitor: float, frame: ArrayLike
+    ) -> bool:
+        """Add a frame of counts in one pass; False, with nothing changed, where it is not that simple."""
+        values, low, high = integrator.kernel_frame(frame)
+        if values.dtype.kind not in "ui" or self.signal.dtype != np.int64:
+            return False
+        flat = values.ravel()
+
+        def change(direction: int) -> tuple[int, int]:
+            parts = threads.run(
+                lambda a, b: kernels.add_counts(a, b, direction, flat, used, low, high, self.signal),
+                threads.pieces(flat.size),
+            )
+            return sum(lost for lost, _ in parts), sum(negative for _, negative in parts)
+
+        lost, negative = change(sign)
+        # Negative counts have no Poisson variance, and read noise is there only in frames in which a pixel was seen.
+        not_simple = negative or (lost and integrator.read_noise > 0)
+        not_exact = lost and sign < 0 and not float(monitor).is_integer()
+        if not_simple or not_exact:
+            change(-sign)
+        if not_simple:
+            return False
+        if not_exact:
+            raise FrameError(NOT_EXACT)
+        if lost:
+            self._miss(used & (flat >= low) & (flat <= high), sign * monitor)
+        self.masked_pixels += sign * (integrator.masked_pixels + lost)
+        return True
+
+    def _add_prepared(
+        self,
+        integrator: Integrator,
+        used: NDArray[np.bool_],
+        sign: int,
+        monitor: float,
+        signal: NDArray[np.float64],
+        variance: NDArray[np.float64],
+        given: dict[str, Any],
+    ) -> None:
+        """Add any signal with its variance; NaN is left out."""
+        signal, variance = signal.ravel(), variance.ravel()
+        left_out = used & ~(np.isfinite(signal) & np.isfinite(variance))
+        none = left_out | ~used
+        signal[none] = 0.0
+        variance[none] = 0.0
+        whole = _is_whole(signal)
+        lost = int(np.count_nonzero(left_out))
+        follows = set(given) <= {"mask"} and whole and bool((signal >= 0).all())
+        follows = follows and not (lost and integrator.read_noise > 0)
+        if sign < 0:
+            self._check_removable(monitor, whole and (follows or _is_whole(variance)), bool(lost))
+        if self.variance is None and not follows:
+            self.variance = self._variance(integrator)
+        if self.variance is not None:
+            self.variance += sign * variance
+        if not whole and self.signal.dtype != np.float64:
+            self.signal = self.signal.astype(np.float64)
+        self.signal += sign * (signal if self.signal.dtype == np.float64 else signal.astype(np.int64))
+        if lost:
+            self._miss(left_out, sign * monitor)
+        self.masked_pixels += sign * (integrator.masked_pixels + lost)
+
+    def _variance(self, integrator: Integrator) -> NDArray[np.float64]:
+        """Return the variance so far: what was added up, or what follows from the counts."""
+        if self.variance is not None:
+            return self.variance
+        variance: NDArray[np.float64] = integrator.gain * self.signal.astype(np.float64)
+        variance += len(self.monitors) * integrator.read_noise**2
+        return variance
+
+    def _miss(self, where: NDArray[np.bool_], monitor: float) -> None:
+        if self.missing is None:
+            self.missing = np.zeros(self.signal.size)
+        self.missing[where] += monitor
+
+    def _check_removable(self, monitor: float, whole: bool, left_out: bool) -> None:
+        """Refuse to take out what floating-point sums would not give back exactly."""
+        whole_sums = self.signal.dtype == np.int64 and (self.variance is None or _is_whole(self.variance))
+        whole_monitor = not left_out or float(monitor).is_integer()
+        if not (whole and whole_sums and whole_monitor):
+            raise FrameError(NOT_EXACT)
+
+
+def _is_whole(signal: NDArray[np.float64]) -> bool:
+    return bool((signal == np.rint(signal)).all()) and bool(np.abs(signal).max(initial=0.0) < 2.0**53)
