@@ -84,11 +84,12 @@ def _row(first: float, npt: int) -> Any:
 
 
 def _primary_keys(npt: int) -> dict[str, Any]:
-    numbers = [*(f"spottiness{kind}" for kind in _KINDS), "total_counts", "monitor", "pos"]
+    numbers = [*(f"spottiness{kind}" for kind in _KINDS), "total_counts", "monitor"]
     return {
         "intensity": _array(npt),
         "sem": _array(npt),
         **{name: _scalar("number") for name in numbers},
+        "pos": {**_scalar("number"), "goniometer_position": "pos"},
         "masked_pixels": _scalar("integer"),
         "raw_event_uid": {"source": "reduction", "dtype": "string", "shape": []},
     }

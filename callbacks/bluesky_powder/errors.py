@@ -35,3 +35,7 @@ class DerivedRunError(BlueskyPowderError, KeyError, ValueError):
 
 class ReplayError(BlueskyPowderError, ValueError):
     """What was given to replay is neither documents nor a run that can give them."""
+
+
+class IngestError(BlueskyPowderError, ValueError):
+    """Detector files, or what is said of them, that cannot become a run."""

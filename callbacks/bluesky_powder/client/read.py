@@ -13,22 +13,6 @@ from bluesky_powder.errors import DerivedRunError
 
 Floats = NDArray[np.float64]
 
-_NOT_POSITIONS = frozenset(
-    {
-        "frames",
-        "independent_frames",
-        "masked_pixels",
-        "mean_frame_spottiness",
-        "monitor",
-        "raw_event_uid",
-        "seq_num",
-        "spottiness",
-        "time",
-        "total_counts",
-        "union_spottiness",
-    }
-)
-
 
 @dataclass(frozen=True)
 class SpottinessTable:
@@ -127,14 +111,8 @@ def spottiness(run: Any) -> SpottinessTable:
     table |= {name: values[there] for name, values in cumulative.items() if values.ndim == 1 and name not in table}
     for name in ("seq_num", "time"):
         table.pop(name, None)
-    positions = tuple(
-        name
-        for name, values in table.items()
-        if name in primary
-        and values.dtype.kind in "if"
-        and not name.startswith("spottiness")
-        and name not in _NOT_POSITIONS
-    )
+    about = run["primary"].metadata["data_keys"]
+    positions = tuple(name for name in table if "goniometer_position" in about.get(name, {}))
     return SpottinessTable(common.astype(np.int64), table, positions)
 
 

@@ -24,15 +24,19 @@ class Delivery:
         Tiled client of the container that runs go into.
     run
         Uid of the run.
+    batch_size
+        How many events are written at once.
     """
 
-    def __init__(self, client: Any, run: str) -> None:
+    def __init__(self, client: Any, run: str, batch_size: int = 1) -> None:
         from bluesky_tiled_plugins import TiledWriter
 
         self._client, self._run = client, run
         self._start_errors: list[Exception] = []
         # Short arrays go to zarr too: as table cells they would come back as text.
-        self._writer = TiledWriter(client, batch_size=1, max_array_size=0, normalizer=_normalizer(self._start_errors))
+        self._writer = TiledWriter(
+            client, batch_size=batch_size, max_array_size=0, normalizer=_normalizer(self._start_errors)
+        )
         self._numbers: dict[str, dict[str, type]] = {}
 
     def write(self, name: str, document: dict[str, Any]) -> None:
