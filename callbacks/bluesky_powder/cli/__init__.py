@@ -1,7 +1,5 @@
 """The command line: ``bluesky-powder COMMAND``, one module a command."""
 
-import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -10,9 +8,12 @@ from typing import Annotated
 import typer
 
 from azimuthal.errors import AzimuthalError
+from bluesky_powder.cli.demo import demo
+from bluesky_powder.cli.ingest import ingest
+from bluesky_powder.cli.range import range as cover
+from bluesky_powder.cli.serve import serve
+from bluesky_powder.cli.show import show
 from bluesky_powder.errors import BlueskyPowderError
-
-COMMANDS = ("demo", "ingest", "show", "range", "serve")
 
 _EXTRA_OF_MODULE = {
     "databroker": "databroker",
@@ -38,16 +39,8 @@ def _all_commands(
         logging.getLogger("bluesky_powder").setLevel(logging.INFO)
 
 
-def _register() -> None:
-    """Register each command with the function of its module's name; both bear the command's name."""
-    for name in COMMANDS:
-        if importlib.util.find_spec(f"{__name__}.{name}") is None:
-            continue
-        module = importlib.import_module(f"{__name__}.{name}")
-        app.command(name)(getattr(module, name))
-
-
-_register()
+for _command in (demo, ingest, show, cover, serve):
+    app.command(_command.__name__)(_command)
 
 
 def main() -> None:
