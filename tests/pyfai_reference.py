@@ -150,10 +150,9 @@ def sums(matrix, frame, geometry):
     }
 
 
-def streaming_variance(pattern, result):
-    """Return one of our patterns with another program's azimuthal variance in place of the exact one."""
-    sums = np.array(pattern.sums)
-    mean = np.where(pattern.filled, pattern.intensity, 0.0)
-    sums[4] = mean * sums[3]
-    sums[5] = np.asarray(result.sum_variance) + mean**2 * sums[3]
-    return pattern.with_sums(sums)
+def with_their_sums(pattern, result):
+    """Return one of our patterns with the sums of a pyFAI result, its azimuthal variance among them."""
+    V, W, Q = (np.asarray(x) for x in (result.sum_signal, result.sum_normalization, result.sum_normalization2))
+    mean = np.divide(V, W, out=np.zeros_like(V), where=W != 0)
+    rows = [result.count, V, W, Q, mean * Q, np.asarray(result.sum_variance) + mean**2 * Q, np.maximum(V, 0.0)]
+    return pattern.with_sums(np.array(rows))

@@ -36,13 +36,10 @@ def case(name, seed, unit, splitting, orientation=3, **keywords):
     ("name", "seed", "unit", "orientation"),
     [
         ("Eiger 1M", 1, "q_nm^-1", 3),
-        ("Eiger 1M", 2, "2th_deg", 3),
         ("Eiger 1M", 3, "q_A^-1", 2),
         ("Pilatus 300k", 4, "q_nm^-1", 3),
         ("Pilatus 300k", 5, "2th_deg", 4),
         ("Pilatus 300k", 6, "2th_rad", 1),
-        ("Pilatus 300k", 7, "2th_deg", 3),
-        ("Pilatus 300k", 8, "q_A^-1", 3),
     ],
 )
 def test_coefficients_and_sums_are_those_of_pyfai_given_its_vertices(name, seed, unit, orientation, splitting):
@@ -143,11 +140,8 @@ def test_spottiness_in_pyfai_form_is_calc_spottiness_given_the_same_variance(spl
     theirs = reference.integrate(geometry, frame, NPT, "2th_deg", asked, splitting, error_model="azimuthal").result
     bins = az.RadialBins("2th_deg", NPT, (0.0, 60.0 * reference.EPS32))
     pattern = az.Integrator(geometry, bins, splitting=splitting).integrate(frame)
-    same = reference.streaming_variance(pattern, theirs)
-    tolerance = 1e-6 if splitting == "no" else 2e-5  # with splitting, intensities differ by the rounding of vertices
-    assert same.spottiness(weighted=weighted, pyfai=True) == pytest.approx(
-        theirs.calc_spottiness(weighted), rel=tolerance
-    )
+    same = reference.with_their_sums(pattern, theirs)
+    assert same.spottiness(weighted=weighted, pyfai=True) == pytest.approx(theirs.calc_spottiness(weighted), rel=1e-6)
 
 
 def test_spottiness_of_equal_weights_needs_no_help():
