@@ -174,7 +174,7 @@ def test_recipe_tells_every_mistake_with_key_and_line(folder):
           dark: stream
           mask: nothere.npy
           mask: elsewhere.npy
-        outliers: {method: sigma_clip}
+        outliers: {method: sigma_clop, quantile: [0.9, 0.1]}
         npt: 3
         """,
     )
@@ -193,7 +193,7 @@ def test_recipe_tells_every_mistake_with_key_and_line(folder):
         "line 14, corrections.dark: darks from a stream are not done yet",
         f"line 16, corrections.mask: there is no file {folder / 'elsewhere.npy'}",
         "line 16, corrections.mask: given twice (also on line 15)",
-        "line 17, outliers: outlier rejection is not done yet",
+        "line 17, outliers.method: 'sigma_clop' is not possible; choose",
         "line 18, npt: belongs under 'bins'",
     ):
         assert line in text
@@ -370,3 +370,18 @@ def test_recipe_reads_every_reference_goniometer(shared_reference, tmp_path):
         motors = json.dumps({name: f"motor_{name}" for name in names})
         text = MOVING.replace("arm.json", str(path)).replace("{pos: t}", motors)
         assert Recipe.load(write(tmp_path, text)).geometry.detector is not None
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("{method: median, threshold: 3}", "outliers.threshold: is no part of method median"),
+        ("{method: quantile}", "outliers.quantile: missing"),
+        ("{quantile: [0.9, 0.1]}", "outliers.quantile: [0.9, 0.1] are not two rising fractions"),
+        ("{method: sigma_clip, threshold: -1}", "outliers.threshold: "),
+        ("{threshold: 5}", "outliers.method: missing"),
+    ],
+)
+def test_recipe_outliers_that_make_no_sense_are_told(folder, section, says):
+    text = f"frames: a\ngeometry: {{poni: detector.poni}}\nbins: {{unit: 2th_deg, npt: 5}}\noutliers: {section}\n"
+    assert f"line 4, {says}" in mistakes_of(folder, text, "recipe.yaml")

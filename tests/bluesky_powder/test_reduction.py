@@ -280,3 +280,26 @@ def test_reduction_tells_static_from_fresh_samples(tmp_path):
     still = reduced(inline_run(rng.poisson(spots[[0] * 8])), recipe).latest("cumulative", "independent_frames")[8]
     assert fresh == pytest.approx(8, rel=0.4)
     assert still == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("section", "apply"),
+    [
+        ({"method": "sigma_clip"}, lambda i, f: i.sigma_clip(f)),
+        ({"method": "sigma_clip", "threshold": 3, "max_iter": 1}, lambda i, f: i.sigma_clip(f, 3.0, 1)),
+        ({"quantile": [0.1, 0.9]}, lambda i, f: i.quantile_mean(f, 0.1, 0.9)),
+        ({"method": "median"}, lambda i, f: i.median(f)),
+    ],
+)
+def test_reduction_keeps_outliers_out_as_the_recipe_says(tmp_path, section, apply):
+    recipe = recipe_in(tmp_path, moving=True, outliers=section, integration={"splitting": "no"})
+    frames = images(6)
+    derived = reduced(inline_run(frames, POSITIONS, MONITORS), recipe)
+    for event, frame, position in zip(derived.events["primary"], frames, POSITIONS, strict=True):
+        geometry = recipe.geometry.at({"pos": position}, SHAPE)
+        integrator = az.Integrator(geometry, recipe.bins.radial_bins(), **recipe.integrator_keywords())
+        expected = apply(integrator, frame)
+        assert np.array_equal(event["data"]["intensity"], expected.intensity, equal_nan=True)
+        assert np.array_equal(event["data"]["sem"], expected.sem, equal_nan=True)
+    assert derived.stop["exit_status"] == "success"
+    assert recipe_in(tmp_path, moving=True).model_validate(recipe.stored()).outliers == recipe.outliers

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from azimuthal.units import radial_unit
 from bluesky_powder.errors import RecipeError
@@ -12,6 +12,7 @@ from bluesky_powder.recipe.files import ArrayFile
 from bluesky_powder.recipe.geometry import GeometrySection
 from bluesky_powder.recipe.lines import Lined, read_lined
 from bluesky_powder.recipe.mistakes import Key, Mistake, at_keys, placed, recipe_error, translate
+from bluesky_powder.recipe.outliers import OutliersSection
 from bluesky_powder.recipe.sections import BinsSection, CorrectionsSection, IntegrationSection
 
 RANGE_NEEDED = (
@@ -29,7 +30,7 @@ class Recipe(BaseModel):
         Data key that holds the frames.
     stream
         Stream whose frames are reduced; None: the first one that has the key, `dark` and `baseline` apart.
-    geometry, bins, integration, corrections
+    geometry, bins, integration, corrections, outliers
         The sections.
     """
 
@@ -41,7 +42,7 @@ class Recipe(BaseModel):
     bins: BinsSection = Field(description="radial bins", examples=["{unit: 2th_deg, npt: 2000, range: [2, 60]}"])
     integration: IntegrationSection = IntegrationSection()
     corrections: CorrectionsSection = CorrectionsSection()
-    outliers: None = None
+    outliers: OutliersSection | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -139,12 +140,6 @@ class Recipe(BaseModel):
         """Return what is subtracted from each frame: None, a number, or (rows, columns)."""
         dark = self.corrections.dark
         return dark.array if isinstance(dark, ArrayFile) else dark
-
-    @field_validator("outliers", mode="before")
-    @classmethod
-    def _outliers_later(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError("outlier rejection is not done yet; leave this section out")
 
     @model_validator(mode="before")
     @classmethod

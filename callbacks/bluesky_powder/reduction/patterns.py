@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from azimuthal import Geometry, Integrator, IntegratorCache, Pattern, RadialBins, union
+from azimuthal import Geometry, Integrator, IntegratorCache, Pattern, RadialBins, outliers, union
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
 from bluesky_powder.recipe import Recipe
@@ -62,6 +62,7 @@ class FrameReducer:
         self._keywords = recipe.integrator_keywords()
         self._caches: dict[RadialBins, IntegratorCache] = {}
         self.dark = recipe.dark()
+        self._rule = recipe.outliers.rule(recipe.integration.error_model) if recipe.outliers else None
 
     def reduce(self, frame: Frame, shape: tuple[int, int] | None = None) -> Reduced:
         """Integrate the images of one event.
@@ -87,9 +88,17 @@ class FrameReducer:
         integrator = self.integrator(frame.positions, shape or images.shape[1:])
         if images.shape[1:] != integrator.shape:
             raise FrameSkipped(_wrong_shape(images.shape[1:], integrator))
-        patterns = tuple(integrator.integrate(images, dark=self.dark, monitor=monitor))
+        patterns = tuple(self._integrate(integrator, images, monitor))
         pattern = union(patterns).with_errors(self._recipe.integration.error_model)
         return Reduced(images, patterns, pattern, integrator, monitor)
+
+    def _integrate(self, integrator: Integrator, images: NDArray[Any], monitor: float) -> list[Pattern]:
+        given: dict[str, Any] = {"dark": self.dark, "monitor": monitor}
+        if self._rule is None:
+            patterns: list[Pattern] = integrator.integrate(images, **given)
+        else:
+            patterns = outliers.apply(integrator, self._rule, images, **given)
+        return patterns
 
     def integrator(self, positions: Mapping[str, float], shape: tuple[int, int]) -> Integrator:
         """Return the integrator for goniometer positions, built at first need."""
