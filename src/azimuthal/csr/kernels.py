@@ -127,6 +127,47 @@ def add_prepared_shared(start, stop, signal, variance, norm, monitor, indptr, bi
 
 
 @njit(nogil=True, cache=True)
+def add_some_whole(pixels, counts, monitor, norm, bins, gain, sums):
+    """Add some pixels, by their numbers, to all seven `sums`; ``monitor`` has one value for each of them."""
+    for j in range(pixels.size):
+        i = pixels[j]
+        r = bins[i]
+        n = norm[i] * monitor[j]
+        if r < 0 or n == 0.0:
+            continue
+        s = np.float64(counts[i])
+        sums[N, r] += 1.0
+        sums[V, r] += s
+        sums[W, r] += n
+        sums[Q, r] += n * n
+        sums[A, r] += n * s
+        sums[B, r] += s * s
+        sums[P, r] += gain * s
+
+
+@njit(nogil=True, cache=True)
+def add_some_shared(pixels, counts, monitor, norm, indptr, bins, shares, gain, sums):
+    """Add some pixels to all seven `sums`, each by its shares; see `add_some_whole`."""
+    for j in range(pixels.size):
+        i = pixels[j]
+        n = norm[i] * monitor[j]
+        if n == 0.0:
+            continue
+        s = np.float64(counts[i])
+        for k in range(indptr[i], indptr[i + 1]):
+            c = np.float64(shares[k])
+            cc = c * c
+            r = bins[k]
+            sums[N, r] += c
+            sums[V, r] += c * s
+            sums[W, r] += c * n
+            sums[Q, r] += c * n * (c * n)
+            sums[A, r] += cc * (n * s)
+            sums[B, r] += cc * (s * s)
+            sums[P, r] += cc * (gain * s)
+
+
+@njit(nogil=True, cache=True)
 def sort_whole_pixels(bins, n_bins):
     """Sort pixels by their bin by counting; one pass to count, one to place."""
     indptr = np.zeros(n_bins + 1, np.int64)

@@ -220,8 +220,15 @@ class Integrator:
         """Integrate the median of each ring: `outliers.Quantiles`; `given` as in `integrate`."""
         return outliers.median(self, frame, **given)
 
-    def integrate_counts(self, counts: NDArray[np.int64], monitor: float, frames: int, masked_pixels: int) -> Any:
-        """Integrate counts that were summed over frames pixel by pixel, none of them left out in any frame.
+    def integrate_counts(
+        self,
+        counts: NDArray[np.int64],
+        monitor: float,
+        frames: int,
+        masked_pixels: int,
+        seldom: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
+    ) -> Any:
+        """Integrate counts that were summed over frames pixel by pixel.
 
         Parameters
         ----------
@@ -233,10 +240,23 @@ class Integrator:
             How many there are.
         masked_pixels
             What the pattern is to say about left out pixels.
+        seldom
+            Numbers of pixels that were left out of some frames, and the sums of the monitors of the others. There must
+            be no read noise then.
         """
-        sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
-        sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
-        return self._scaled(sums, monitor, masked_pixels)
+        if seldom is None:
+            sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
+            sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
+            return self.pattern_of(_scaled(sums, monitor), masked_pixels)
+        pixels, seen = seldom
+        rarely = np.zeros(counts.size, np.bool_)
+        rarely[pixels] = True
+        sums, _ = self._summing.raw(counts, rarely, 1, 0, frames)
+        if self._subtract_lost(sums).any():
+            monitors = np.full(counts.size, monitor)
+            monitors[pixels] = seen
+            return self.integrate_sums(counts, self.gain * counts.astype(np.float64), monitors, masked_pixels)
+        return self.pattern_of(_scaled(sums, monitor) + self._summing.some(pixels, counts, seen), masked_pixels)
 
     def integrate_sums(
         self, signal: NDArray[Any], variance: NDArray[np.float64], monitor: NDArray[np.float64], masked_pixels: int = 0
@@ -333,26 +353,29 @@ class Integrator:
         values, low, high = self.kernel_frame(frame)
         sums, lost = self._summing.raw(values.ravel(), masked, low, high)
         if lost:
-            self._subtract_lost(sums, frame, masked)
+            poor = self._subtract_lost(sums)
+            if poor.any():
+                signal, var = self.prepare(frame, mask=mask)
+                sums[:, poor] = self._summing.prepared(signal.ravel(), var.ravel(), np.ones(1))[:, poor]
         else:
             sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
-        return self._scaled(sums, monitor, self._static_masked + lost)
+        return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
 
-    def _scaled(self, sums: NDArray[np.float64], monitor: float, masked_pixels: int) -> Any:
-        """Return the pattern of sums that were made for a monitor of 1."""
-        sums[[kernels.W, kernels.A]] *= monitor
-        sums[kernels.Q] *= monitor * monitor
-        return self.pattern_of(sums, masked_pixels)
+    def _subtract_lost(self, sums: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Turn what was left out into what is left, in rows N, W, Q.
 
-    def _subtract_lost(self, sums: NDArray[np.float64], frame: NDArray[Any], masked: NDArray[np.bool_]) -> None:
-        """Turn what was left out into what is left, in rows N, W, Q; bins that lost most are summed afresh."""
+        Returns the bins that lost most: there the difference of two large numbers has cost digits.
+        """
         rows = [kernels.N, kernels.W, kernels.Q]
         sums[rows] = self._constants - sums[rows]
         # N is exact (shares are multiples of 2**-24), so an emptied bin is exactly 0.
         sums[:, sums[kernels.N] == 0.0] = 0.0
-        poor = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self._constants[kernels.N])
-        if poor.any():
-            # The difference of two large numbers would cost digits here.
-            signal, var = self.prepare(frame, mask=masked.reshape(self.shape) if masked.size else None)
-            fresh = self._summing.prepared(signal.ravel(), var.ravel(), np.ones(1))
-            sums[:, poor] = fresh[:, poor]
+        poor: NDArray[np.bool_] = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self._constants[kernels.N])
+        return poor
+
+
+def _scaled(sums: NDArray[np.float64], monitor: float) -> NDArray[np.float64]:
+    """Return sums that were made for a monitor of 1 as they are for another one."""
+    sums[[kernels.W, kernels.A]] *= monitor
+    sums[kernels.Q] *= monitor * monitor
+    return sums

@@ -72,6 +72,17 @@ class Summing:
 
         return _add_up(threads.run(add, self._pieces()))
 
+    def some(self, pixels: NDArray[np.int64], counts: NDArray[np.int64], monitor: Floats) -> Floats:
+        """Sum some pixels, by their numbers, each with its own monitor, all seven rows: (7, bins)."""
+        matrix = self.matrix
+        sums = np.zeros((len(SUMS), matrix.n_bins))
+        common = (pixels, counts, monitor, self.norm)
+        if matrix.indptr is None:
+            kernels.add_some_whole(*common, matrix.bins, self.gain, sums)
+        else:
+            kernels.add_some_shared(*common, matrix.indptr, matrix.bins, matrix.shares, self.gain, sums)
+        return sums
+
     def constants(self) -> Floats:
         """Sum N, W and Q over all usable pixels, (3, bins): what a frame takes away that leaves all of them out."""
         everything = np.ones(self.norm.size, np.bool_)

@@ -27,18 +27,21 @@ class PixelSums:
         (pixels,) float64; None while it follows from the signal (counts, no dark).
     missing
         (pixels,) float64, monitors of the frames in which the pixel was left out; None while there is none.
+    missed
+        int64, numbers of the pixels that were ever left out, ascending.
     monitors
         Monitor of every frame.
     masked_pixels
         Left out pixels, summed over the frames.
     """
 
-    ARRAYS = ("signal", "variance", "missing")
+    ARRAYS = ("signal", "variance", "missing", "missed")
 
     def __init__(self, pixels: int) -> None:
         self.signal: NDArray[Any] = np.zeros(pixels, np.int64)
         self.variance: NDArray[np.float64] | None = None
         self.missing: NDArray[np.float64] | None = None
+        self.missed: NDArray[np.int64] | None = None
         self.monitors: list[float] = []
         self.masked_pixels = 0
 
@@ -89,13 +92,12 @@ class PixelSums:
     def pattern(self, integrator: Integrator) -> Any:
         """Integrate the sums into a Pattern, or Cake."""
         total = math.fsum(self.monitors)
-        if self.variance is None and self.missing is None:
-            return integrator.integrate_counts(self.signal, total, len(self.monitors), self.masked_pixels)
-        monitor = np.array([total])
-        if self.missing is not None:
-            monitor = total - self.missing
-            # What was never seen is exactly 0, whatever the order in which monitors were added.
-            monitor[self.missing >= total * (1.0 - 1e-12)] = 0.0
+        if self.variance is None:
+            seldom = None
+            if self.missed is not None and self.missing is not None:
+                seldom = self.missed, _seen(total, self.missing[self.missed])
+            return integrator.integrate_counts(self.signal, total, len(self.monitors), self.masked_pixels, seldom)
+        monitor = np.array([total]) if self.missing is None else _seen(total, self.missing)
         return integrator.integrate_sums(self.signal, self._variance(integrator), monitor, self.masked_pixels)
 
     def _add_counts(
@@ -106,15 +108,18 @@ class PixelSums:
         if values.dtype.kind not in "ui" or self.signal.dtype != np.int64:
             return False
         flat = values.ravel()
+        numbers = np.empty(flat.size, np.int64)
+        spans = threads.pieces(flat.size)
 
-        def change(direction: int) -> tuple[int, int]:
+        def change(direction: int) -> tuple[NDArray[np.int64], int]:
             parts = threads.run(
-                lambda a, b: kernels.add_counts(a, b, direction, flat, used, low, high, self.signal),
-                threads.pieces(flat.size),
+                lambda a, b: kernels.add_counts(a, b, direction, flat, used, low, high, self.signal, numbers), spans
             )
-            return sum(lost for lost, _ in parts), sum(negative for _, negative in parts)
+            lost = [numbers[start : start + n] for (start, _), (n, _) in zip(spans, parts, strict=True)]
+            return np.concatenate(lost), sum(negative for _, negative in parts)
 
-        lost, negative = change(sign)
+        pixels, negative = change(sign)
+        lost = pixels.size
         # Negative counts have no Poisson variance, and read noise is there only in frames in which a pixel was seen.
         not_simple = negative or (lost and integrator.read_noise > 0)
         not_exact = lost and sign < 0 and not float(monitor).is_integer()
@@ -125,7 +130,7 @@ class PixelSums:
         if not_exact:
             raise FrameError(NOT_EXACT)
         if lost:
-            self._miss(used & (flat >= low) & (flat <= high), sign * monitor)
+            self._miss(pixels, sign * monitor)
         self.masked_pixels += sign * (integrator.masked_pixels + lost)
         return True
 
@@ -159,7 +164,7 @@ class PixelSums:
             self.signal = self.signal.astype(np.float64)
         self.signal += sign * (signal if self.signal.dtype == np.float64 else signal.astype(np.int64))
         if lost:
-            self._miss(left_out, sign * monitor)
+            self._miss(np.flatnonzero(left_out), sign * monitor)
         self.masked_pixels += sign * (integrator.masked_pixels + lost)
 
     def _variance(self, integrator: Integrator) -> NDArray[np.float64]:
@@ -170,10 +175,14 @@ class PixelSums:
         variance += len(self.monitors) * integrator.read_noise**2
         return variance
 
-    def _miss(self, where: NDArray[np.bool_], monitor: float) -> None:
-        if self.missing is None:
-            self.missing = np.zeros(self.signal.size)
-        self.missing[where] += monitor
+    def _miss(self, pixels: NDArray[np.int64], monitor: float) -> None:
+        if self.missing is None or self.missed is None:
+            self.missing, self.missed = np.zeros(self.signal.size), np.empty(0, np.int64)
+        self.missing[pixels] += monitor
+        missed = np.union1d(self.missed, pixels)
+        self.missed = missed[self.missing[missed] != 0.0]
+        if not self.missed.size:
+            self.missing = self.missed = None
 
     def _check_removable(self, monitor: float, whole: bool, left_out: bool) -> None:
         """Refuse to take out what floating-point sums would not give back exactly."""
@@ -181,6 +190,11 @@ class PixelSums:
         whole_monitor = not left_out or float(monitor).is_integer()
         if not (whole and whole_sums and whole_monitor):
             raise FrameError(NOT_EXACT)
+
+
+def _seen(total: float, missing: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what is left of the sum of monitors; 0 exactly for pixels never seen, however monitors were added up."""
+    return np.where(missing >= total * (1.0 - 1e-12), 0.0, total - missing)
 
 
 def _is_whole(signal: NDArray[np.float64]) -> bool:
