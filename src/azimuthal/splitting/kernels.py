@@ -12,7 +12,7 @@ from numba import njit
 QUANTA = 2.0**24
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def find_bin(x, edges):
     """Return the bin of `edges` (half open, the last one closed) that holds `x`, -1 outside; edges are equidistant."""
     last = edges.size - 2
@@ -45,7 +45,7 @@ def half_widths(start, stop, columns, centres, radial, row_stride, column_stride
         half[i] = d
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def span_of_bins(low, high, edges):
     """Return the first and last bin that [low, high] overlaps, (0, -1) where it overlaps none."""
     last = edges.size - 2
@@ -111,18 +111,26 @@ def radial_spans(start, stop, columns, radial, azimuth, row_stride, column_strid
     Where the pixel holds the beam, or its prolongation backwards, the extent begins or ends there; see `Poles`.
     """
     chi = np.empty(4)
+    front, equator, back = poles[0], poles[1], poles[2]  # not read anew after every store
     for i in range(start, stop):
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        low[i], high[i] = radial_extent(radial, base, offsets)
-        corner_azimuths(radial, azimuth, base, offsets, poles, chi)
-        if winds_around_beam(chi):
-            if low[i] >= poles[1]:
-                high[i] = poles[2]
-            elif not np.isnan(poles[0]):
-                low[i] = poles[0]
+        least, most = radial_extent(radial, base, offsets)
+        _, _, plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
+        if not plain and winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
+            least, most = reach_to_beam(least, most, front, equator, back)
+        low[i] = least
+        high[i] = most
 
 
 @njit(nogil=True, cache=True)
+def reach_to_beam(low, high, front, equator, back):
+    """Return the radial extent of a pixel around the beam, or its prolongation, from that of its corners."""
+    if low >= equator:
+        return low, back
+    return (low if np.isnan(front) else front), high
+
+
+@njit(nogil=True, cache=True, inline="always")
 def radial_extent(radial, base, offsets):
     """Return the least and the largest radial position of a pixel's corners."""
     low = high = radial[base + offsets[0]]
@@ -132,43 +140,57 @@ def radial_extent(radial, base, offsets):
     return low, high
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def turn(angle):
     """Return `angle` (radians) brought into [-pi, pi]."""
     return angle - 2.0 * math.pi * round(angle / (2.0 * math.pi))
 
 
 @njit(nogil=True, cache=True)
-def at_pole(r, poles):
-    """Tell whether a point at radius `r` lies on the beam or its prolongation, where there is no azimuth."""
-    return r == poles[0] or r == poles[2]
-
-
-@njit(nogil=True, cache=True)
-def corner_azimuths(radial, azimuth, base, offsets, poles, chi):
+def corner_azimuths(radial, azimuth, base, offsets, front, back, chi):
     """Write the azimuths of a pixel's corners; a corner on the beam, which has none, takes that of the next one."""
     for k in range(4):
-        chi[k] = azimuth[base + offsets[(k + 1) % 4 if at_pole(radial[base + offsets[k]], poles) else k]]
+        r = radial[base + offsets[k]]
+        chi[k] = azimuth[base + offsets[(k + 1) % 4 if r in (front, back) else k]]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def azimuth_bounds(radial, azimuth, base, offsets, front, back):
+    """Return the least and largest azimuth of a pixel's corners, and whether that is all there is to say.
+
+    It is not where azimuths jump inside the pixel, or a corner is on the beam.
+    """
+    least = most = azimuth[base + offsets[0]]
+    at_pole = False
+    for k in range(4):
+        r = radial[base + offsets[k]]
+        x = azimuth[base + offsets[k]]
+        least = min(least, x)
+        most = max(most, x)
+        at_pole |= r in (front, back)
+    return least, most, most - least <= math.pi and not at_pole
 
 
 @njit(nogil=True, cache=True)
-def winds_around_beam(chi):
-    """Tell whether corners at these azimuths go once around the beam, that is, whether the pixel holds it."""
+def winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
+    """Tell whether a pixel's corners go once around the beam, or its prolongation; `chi` (4) is scratch."""
+    corner_azimuths(radial, azimuth, base, offsets, front, back, chi)
     total = turn(chi[1] - chi[0]) + turn(chi[2] - chi[1]) + turn(chi[3] - chi[2]) + turn(chi[0] - chi[3])
     return abs(total) > 6.0
 
 
 @njit(nogil=True, cache=True)
-def outline(radial, azimuth, base, offsets, poles, r, chi):
+def outline(radial, azimuth, base, offsets, front, back, r, chi):
     """Write the pixel's outline in (radial, azimuth), azimuth unwrapped, and return its number of points (4 or 5).
 
     A corner on the beam itself has no azimuth: it becomes the segment at that radius between its neighbours' azimuths.
     """
     n = 0
-    before = azimuth[base + offsets[2 if at_pole(radial[base + offsets[3]], poles) else 3]]
+    last = radial[base + offsets[3]]
+    before = azimuth[base + offsets[2 if last in (front, back) else 3]]
     for k in range(4):
         rk = radial[base + offsets[k]]
-        if not at_pole(rk, poles):
+        if rk not in (front, back):
             x = azimuth[base + offsets[k]]
             chi[n] = x if n == 0 else chi[n - 1] + turn(x - chi[n - 1])
             r[n] = rk
@@ -188,19 +210,26 @@ def azimuth_spans(start, stop, columns, radial, azimuth, row_stride, column_stri
     """Store the extent of each pixel in azimuth (radians), unwrapped from its first corner; a full turn at the beam."""
     r = np.empty(8)
     chi = np.empty(8)
+    front, back = poles[0], poles[2]
     for i in range(start, stop):
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        corner_azimuths(radial, azimuth, base, offsets, poles, chi[:4])
-        if winds_around_beam(chi):
-            low[i] = -math.pi
-            high[i] = math.pi
-            continue
-        points = outline(radial, azimuth, base, offsets, poles, r, chi)
-        low[i] = chi[:points].min()
-        high[i] = chi[:points].max()
+        least, most, plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
+        if not plain:
+            least, most = azimuth_extent(radial, azimuth, base, offsets, front, back, r, chi)
+        low[i] = least
+        high[i] = most
 
 
 @njit(nogil=True, cache=True)
+def azimuth_extent(radial, azimuth, base, offsets, front, back, r, chi):
+    """Return the extent of a pixel in azimuth (radians), unwrapped; the full turn at the beam. r, chi (8): scratch."""
+    if winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
+        return -math.pi, math.pi
+    points = outline(radial, azimuth, base, offsets, front, back, r, chi)
+    return chi[:points].min(), chi[:points].max()
+
+
+@njit(nogil=True, cache=True, inline="always")
 def add_edge(ra, ca, rb, cb, edges, first_bin, n, area):
     """Add the signed integral of azimuth over radius along the edge a -> b to the bins that it crosses."""
     if ra == rb:
@@ -242,7 +271,7 @@ def full_shares(
     area = np.empty(edges.size)
     r = np.empty(8)
     chi = np.empty(8)
-    corner_chi = np.empty(4)
+    front, back = poles[0], poles[2]
     for i in range(start, stop):
         n = indptr[i + 1] - indptr[i]
         if n == 0:
@@ -251,15 +280,15 @@ def full_shares(
         inside = low[i] >= edges[0] and high[i] <= edges[-1]
         area[:n] = 0.0
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        corner_azimuths(radial, azimuth, base, offsets, poles, corner_chi)
+        _, _, plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
         if n == 1 and inside:
             area[0] = total = 1.0
-        elif winds_around_beam(corner_chi):
+        elif not plain and winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
             total = high[i] - low[i]
             for k in range(n):
                 area[k] = min(high[i], edges[first_bin + k + 1]) - max(low[i], edges[first_bin + k])
         else:
-            points = outline(radial, azimuth, base, offsets, poles, r, chi)
+            points = outline(radial, azimuth, base, offsets, front, back, r, chi)
             origin = chi[0]
             total = 0.0
             for k in range(points):

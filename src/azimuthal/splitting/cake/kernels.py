@@ -12,11 +12,12 @@ from numba import njit
 from azimuthal.splitting.kernels import (
     QUANTA,
     add_edge,
-    at_pole,
-    corner_azimuths,
+    azimuth_bounds,
+    azimuth_extent,
     find_bin,
     outline,
     radial_extent,
+    reach_to_beam,
     span_of_bins,
     turn,
     winds_around_beam,
@@ -53,11 +54,13 @@ def half_azimuths(start, stop, columns, azimuths, radial, azimuth, row_stride, c
 
     A corner on the beam has no azimuth and does not count.
     """
+    front, back = poles[0], poles[2]
     for i in range(start, stop):
         base = (i // columns) * row_stride + (i % columns) * column_stride
         d = 0.0
         for k in range(4):
-            if not at_pole(radial[base + offsets[k]], poles):
+            r = radial[base + offsets[k]]
+            if r not in (front, back):
                 d = max(d, abs(turn(azimuth[base + offsets[k]] - azimuths[i])))
         half[i] = d
 
@@ -266,21 +269,17 @@ def footprints(
     """Store the extents of each pixel in radius and azimuth (radians, unwrapped); around the beam, the full turn."""
     r = np.empty(8)
     chi = np.empty(8)
+    front, equator, back = poles[0], poles[1], poles[2]
     for i in range(start, stop):
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        low[i], high[i] = radial_extent(radial, base, offsets)
-        corner_azimuths(radial, azimuth, base, offsets, poles, chi)
-        if winds_around_beam(chi):
-            if low[i] >= poles[1]:
-                high[i] = poles[2]
-            else:
-                low[i] = poles[0]
-            low_a[i] = -math.pi
-            high_a[i] = math.pi
-        else:
-            points = outline(radial, azimuth, base, offsets, poles, r, chi)
-            low_a[i] = chi[:points].min()
-            high_a[i] = chi[:points].max()
+        least, most = radial_extent(radial, base, offsets)
+        low_a[i], high_a[i], plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
+        if not plain:
+            low_a[i], high_a[i] = azimuth_extent(radial, azimuth, base, offsets, front, back, r, chi)
+            if winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
+                least, most = reach_to_beam(least, most, front, equator, back)
+        low[i] = least
+        high[i] = most
 
 
 @njit(nogil=True, cache=True)
@@ -314,6 +313,7 @@ def full_cells(
     work = np.empty((4, 32))
     r = np.empty(8)
     chi = np.empty(8)
+    front, back = poles[0], poles[2]
     at = 0
     for i in range(start, stop):
         counts[i] = 0
@@ -326,13 +326,13 @@ def full_cells(
         n_a = count_runs(runs)
         inside = low[i] >= edges_r[0] and high[i] <= edges_r[-1] and covers(from_a, to_a, edges_a, period)
         base = (i // columns) * row_stride + (i % columns) * column_stride
-        corner_azimuths(radial, azimuth, base, offsets, poles, chi)
+        _, _, plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
         if n_r == 1 and n_a == 1 and inside:
             area[0, 0] = total = 1.0
-        elif winds_around_beam(chi):
+        elif not plain and winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
             total = fill_box(low[i], high[i], from_a, to_a, runs, first_r, n_r, edges_r, edges_a, period, area)
         else:
-            points = outline(radial, azimuth, base, offsets, poles, r, chi)
+            points = outline(radial, azimuth, base, offsets, front, back, r, chi)
             total = 0.0
             for k in range(points):
                 chi[k] *= scale
