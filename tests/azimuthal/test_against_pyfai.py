@@ -219,9 +219,16 @@ def test_cake_is_that_of_pyfai_but_for_its_edges(seed, splitting, of_count, of_i
             polarization_factor=0.99,
         )
     bins, azimuth = az.RadialBins("q_nm^-1", 200, ours), az.AzimuthalBins(36, (low, high * reference.EPS32))
-    cake = az.Integrator(geometry, bins, azimuth, splitting).integrate(frame)
-    inner = slice(1, -1), slice(1, -1)
-    np.testing.assert_allclose(cake.count[inner], theirs.count[inner], atol=of_count)
-    some = cake.count[inner] > 5
-    np.testing.assert_allclose(cake.intensity[inner][some], theirs.intensity[inner][some], rtol=of_intensity)
+    integrator = az.Integrator(geometry, bins, azimuth, splitting)
+    cake = integrator.integrate(frame)
+    some = cake.count > 5
+    some[[0, -1]] = some[:, [0, -1]] = False
+    if splitting == "full":
+        # The first pixel's coefficients come from memory that pyFAI does not initialise.
+        first = np.flatnonzero(integrator.used_pixels)[0]
+        cells = np.unravel_index(integrator.matrix.bins[: integrator.matrix.indptr[first + 1]], cake.shape)
+        for a, r in zip(*cells, strict=True):
+            some[max(a - 1, 0) : a + 2, max(r - 1, 0) : r + 2] = False
+    np.testing.assert_allclose(cake.count[some], theirs.count[some], atol=of_count)
+    np.testing.assert_allclose(cake.intensity[some], theirs.intensity[some], rtol=of_intensity)
     np.testing.assert_allclose(cake.azimuthal, theirs.azimuthal, atol=1e-9)
