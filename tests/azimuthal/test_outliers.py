@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyFAI.detectors import detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
@@ -110,7 +110,7 @@ def clip(engine, frame, **keywords):
 # ------------------------------------------------------------------------------------------------- the definition
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(STYLES),
@@ -120,6 +120,7 @@ def clip(engine, frame, **keywords):
     st.sampled_from(["azimuthal", "poisson"]),
     st.sampled_from([3, 15, 200]),
 )
+@example(26731, "few counts", "bbox", 0.0, 5, "azimuthal", 200)  # zeros stay when all else is gone
 def test_sigma_clip_keeps_what_the_definition_keeps(seed, style, splitting, threshold, max_iter, model, npt):
     engine = integrator(npt, splitting=splitting)
     frame = values_like(style, seed)
@@ -128,7 +129,7 @@ def test_sigma_clip_keeps_what_the_definition_keeps(seed, style, splitting, thre
     assert pattern.error_model == model
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(STYLES),
@@ -421,15 +422,17 @@ def test_stack_is_its_frames_one_by_one():
     engine = integrator()
     frames = np.stack([values_like("spikes", seed) for seed in range(4)]).astype(np.uint32)
     monitors, variances = [1.0, 2.0, 0.5, 3.0], 1.0 + frames
+    masks = np.random.default_rng(26).random(frames.shape) < 0.1
     for treat in (
         lambda f, **k: engine.sigma_clip(f, 4.0, **k),
         lambda f, **k: engine.quantile_mean(f, 0.1, 0.9, **k),
         lambda f, **k: engine.median(f, **k),
     ):
-        patterns = treat(frames, monitor=monitors, variance=variances)
+        patterns = treat(frames, monitor=monitors, variance=variances, mask=masks)
         assert len(patterns) == 4
-        for frame, monitor, variance, pattern in zip(frames, monitors, variances, patterns, strict=True):
-            assert (pattern.sums == treat(frame, monitor=monitor, variance=variance).sums).all()
+        for k, pattern in enumerate(patterns):
+            alone = treat(frames[k], monitor=monitors[k], variance=variances[k], mask=masks[k])
+            assert (pattern.sums == alone.sums).all()
     assert engine.median(frames[:0]) == []
     assert len(engine.median(frames, variance=variances[0], monitor=2.0)) == 4
 
@@ -489,6 +492,28 @@ def test_quantiles_are_robust_where_means_are_not():
     for pattern in (engine.median(frame), engine.quantile_mean(frame, 0.1, 0.75), engine.sigma_clip(frame, 3, 50)):
         assert (np.abs(pattern.intensity - 100) < 3).all()
     assert (engine.integrate(frame).intensity > 1000).all()
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+def test_cells_of_a_cake_are_treated_one_by_one(splitting):
+    engine = integrator(6, splitting=splitting, azimuth=az.AzimuthalBins(5, (-180, 180)))
+    frame = values_like("spikes", 24)
+    cake = clip(engine, frame, threshold=2.0)
+    assert isinstance(cake, az.Cake)
+    assert cake.sums.shape == (7, 5, 6)
+    np.testing.assert_allclose(cake.sums.reshape(7, -1), clipped(engine, frame, threshold=2.0), rtol=1e-11, atol=1e-2)
+    median = engine.median(frame)
+    np.testing.assert_allclose(median.sums.reshape(7, -1), between(engine, frame, 0.5, 0.5), rtol=1e-11, atol=1e-2)
+    frame[3, 3] = np.nan
+    assert engine.median(frame).masked_pixels == 1
+
+
+def test_nothing_dropped_is_plain_integration():
+    engine, frame = integrator(splitting="full"), values_like("counts", 25).astype(np.uint16)
+    expected = engine.integrate(frame, monitor=3.0)
+    for pattern in (clip(engine, frame, threshold=50, monitor=3.0), engine.quantile_mean(frame, 0, 1, monitor=3.0)):
+        np.testing.assert_allclose(pattern.sums, expected.sums, rtol=1e-12)
+        assert (pattern.count == expected.count).all()
 
 
 # ------------------------------------------------------------------------------------------------- threads

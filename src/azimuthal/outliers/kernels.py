@@ -210,19 +210,21 @@ def _moments(v, w, c, p, m, low, high, centre, poisson, gain):
     two-pass variance but for rounding.
     """
     if poisson:
-        kept, n, total, first, squares, variance = _poisson_sums(v, w, c, p, m, low, high, centre)
+        kept, n, total, first, squares, variance = _poisson_sums(v, w, c, p, m, low, high)
         if kept == 0 or total == 0.0:
             return kept, n, total, 0.0, 0.0
         # A ring that saw no counts has the spread of one count.
-        return kept, n, total, centre + first / total, np.sqrt((variance if variance > 0.0 else gain) / squares)
+        return kept, n, total, first / total, np.sqrt((variance if variance > 0.0 else gain) / squares)
     mean, variance, squares = centre, 0.0, 1.0
     for _ in range(2):
-        kept, n, total, first, squares, mixed, second = _azimuthal_sums(v, w, c, m, low, high, mean)
+        centre = mean
+        kept, n, total, first, squares, mixed, second = _azimuthal_sums(v, w, c, m, low, high, centre)
         if kept == 0 or total == 0.0:
             return kept, n, total, 0.0, 0.0
-        offset = first / total
+        # Not centre + sum w d / W: equal values, zeros above all, have their own value as mean.
+        mean = first / total
+        offset = mean - centre
         variance = max(0.0, second - offset * (2.0 * mixed - offset * squares))
-        mean += offset
         if offset * offset * squares <= 100.0 * variance:
             break
     return kept, n, total, mean, np.sqrt(variance / squares)
@@ -230,7 +232,7 @@ def _moments(v, w, c, p, m, low, high, centre, poisson, gain):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
 def _azimuthal_sums(v, w, c, m, low, high, centre):
-    """Return entries, N, W, sum w d, Q, sum w^2 d and sum w^2 d^2 over low <= v <= high, d = v - centre."""
+    """Return entries, N, W, sum w v, Q, sum w^2 d and sum w^2 d^2 over low <= v <= high, d = v - centre."""
     kept = 0
     n = total = first = squares = mixed = second = 0.0
     for k in range(m):
@@ -240,7 +242,7 @@ def _azimuthal_sums(v, w, c, m, low, high, centre):
         kept += inside
         n += c[k] if inside else 0.0
         total += weight
-        first += deviation
+        first += weight * v[k]
         squares += weight * weight
         mixed += weight * deviation
         second += deviation * deviation
@@ -248,8 +250,8 @@ def _azimuthal_sums(v, w, c, m, low, high, centre):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
-def _poisson_sums(v, w, c, p, m, low, high, centre):
-    """Return entries, N, W, sum w d, Q and P over low <= v <= high, d = v - centre."""
+def _poisson_sums(v, w, c, p, m, low, high):
+    """Return entries, N, W, sum w v, Q and P over low <= v <= high."""
     kept = 0
     n = total = first = squares = variance = 0.0
     for k in range(m):
@@ -258,7 +260,7 @@ def _poisson_sums(v, w, c, p, m, low, high, centre):
         kept += inside
         n += c[k] if inside else 0.0
         total += weight
-        first += weight * (v[k] - centre)
+        first += weight * v[k]
         squares += weight * weight
         variance += p[k] if inside else 0.0
     return kept, n, total, first, squares, variance
