@@ -57,5 +57,5 @@ def warn_of_low_errors(what: str, splitting: str) -> None:
             f"{what}: with splitting {splitting!r} neighbouring bins share pixels, so that errors come out low; "
             "intensities are exact",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
