@@ -190,3 +190,44 @@ def test_integrator_cache_drops_the_least_recently_used_beyond_its_budget():
     assert (cache.hits, cache.misses) == (2, 3)
     cache.integrator(geometry(1.0))
     assert cache.misses == 4
+
+
+def test_multigeometry_takes_a_flat_for_each_geometry():
+    rng = np.random.default_rng(3)
+    flats = {angle: rng.uniform(0.5, 1.5, SHAPE) for angle in (0.0, 8.0)}
+    merger = az.MultiGeometry(BINS, splitting="no", flat=np.full(SHAPE, 2.0))
+    expected, means = [], []
+    for seed, angle in enumerate((0.0, 8.0, 0.0, 16.0)):
+        flat = flats.get(angle)
+        pattern = merger.add(geometry(angle), frame(seed), flat=flat)
+        one = integrator(angle, flat=np.full(SHAPE, 2.0) if flat is None else flat, solid_angle="absolute")
+        assert (pattern.sums == one.integrate(frame(seed)).sums).all()
+        expected.append(pattern)
+        means.append((one, seed))
+    np.testing.assert_allclose(merger.pattern.sums, az.union(expected).sums, rtol=1e-13)
+    mean = az.MeanFrames()
+    for one, seed in means:
+        mean.add(one, frame(seed))
+    np.testing.assert_allclose(merger.mean_frame_pattern.sums, mean.pattern.sums, rtol=1e-13)
+    assert len(merger.integrators) == 3
+
+
+def test_mean_frames_keep_two_flats_of_one_geometry_apart():
+    ones, twos = integrator(flat=np.ones(SHAPE)), integrator(flat=np.full(SHAPE, 2.0))
+    sums = az.MeanFrames()
+    sums.add(ones, frame(1))
+    sums.add(twos, frame(2))
+    np.testing.assert_allclose(
+        sums.pattern.sums, (ones.integrate(frame(1)) | twos.integrate(frame(2))).sums, rtol=1e-13
+    )
+
+
+def test_multigeometry_merges_different_detectors_and_wavelengths():
+    small = az.Detector.from_name("detector", shape=(20, 50), pixel1=0.5e-3, pixel2=0.7e-3)
+    other = az.Geometry(small, 0.25, 0.01, 0.02, rot1=0.2, wavelength=0.5e-10)
+    merger = az.MultiGeometry(BINS, splitting="full")
+    first = merger.add(geometry(), frame(1))
+    second = merger.add(other, np.random.default_rng(1).poisson(9.0, (20, 50)))
+    np.testing.assert_array_equal(merger.pattern.sums, first.sums + second.sums)
+    assert merger.pattern.wavelength is None
+    assert merger.mean_frames.frames == 2

@@ -11,7 +11,7 @@ from azimuthal import outliers
 from azimuthal.bins import AzimuthalBins, RadialBins
 from azimuthal.csr import PixelMatrix, kernels
 from azimuthal.geometry import Geometry
-from azimuthal.integrator.corrections import at_least_zero, normalization, polarization_pair
+from azimuthal.integrator.corrections import at_least_zero, digest_of, normalization, polarization_pair
 from azimuthal.integrator.frame import (
     Dummy,
     as_frames,
@@ -29,9 +29,10 @@ from azimuthal.outliers.rules import ClipModel, FrameKeywords
 from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
 from azimuthal.splitting import Splitting, check_splitting
 
-__all__ = ["Integrator", "SolidAngle", "checked_monitor"]
+__all__ = ["Integrator", "IntegratorKey", "SolidAngle", "checked_monitor"]
 
 SolidAngle = Literal["relative", "absolute"] | None
+IntegratorKey = tuple[Geometry, str | None]
 NO_MASK = np.empty(0, np.bool_)
 
 
@@ -113,11 +114,17 @@ class Integrator:
         if mask is not None:
             skipped |= checked_mask("mask", mask, self.shape)
         norm, unused = normalization(geometry, self._conditions, flat, absorption, skipped)
+        self._key = geometry, digest_of(mask, flat, absorption)
         self._static_masked = int(unused.sum())
         self._edges = self.bins.edges
         matrix = share_pixels(geometry, self.bins, azimuth, splitting, unused)
         self._summing = Summing(matrix, norm.ravel(), self.gain, self.read_noise)
         self._constants = self._summing.constants()
+
+    @property
+    def key(self) -> IntegratorKey:
+        """Tells integrators onto the same bins apart: the geometry, and a digest of the arrays that were given."""
+        return self._key
 
     @property
     def matrix(self) -> PixelMatrix:

@@ -1,5 +1,6 @@
 """The normalization of each pixel: flat * absorption * solid angle * polarization, and what is refused of them."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,15 @@ def at_least_zero(what: str, value: float) -> float:
     if not np.isfinite(number) or number < 0.0:
         raise FrameError(f"{what}: {value!r} must be finite and at least 0")
     return number
+
+
+def digest_of(*arrays: ArrayLike | None) -> str | None:
+    """Return a digest of arrays by shape, dtype and content; None where none is given."""
+    if all(array is None for array in arrays):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        values = np.ascontiguousarray(() if array is None else array)
+        digest.update(f"{array is None} {values.dtype.str} {values.shape} ".encode())
+        digest.update(values.view(np.uint8).data)
+    return digest.hexdigest()

@@ -63,15 +63,25 @@ class MultiGeometry:
         dark_variance: ArrayLike | None = None,
         variance: ArrayLike | None = None,
         mask: ArrayLike | None = None,
+        flat: ArrayLike | None = None,
     ) -> Pattern | list[Pattern]:
         """Merge one frame, (rows, columns), or a stack, (n, rows, columns), and return its own pattern(s).
+
+        Parameters
+        ----------
+        geometry
+            Where the detector was; detectors and wavelengths may differ between geometries.
+        frames, monitor, dark, dark_variance, variance, mask
+            As for `Integrator.integrate`.
+        flat
+            Of this geometry, in place of one for all.
 
         Raises
         ------
         FrameError
             If a frame does not fit; nothing of it is merged.
         """
-        integrator = self.integrators.integrator(geometry)
+        integrator = self.integrators.integrator(geometry, flat)
         stack = np.asarray(frames)
         given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
         patterns = integrator.integrate(stack, monitor=monitor, **given)

@@ -4,10 +4,13 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from azimuthal.bins import RadialBins
 from azimuthal.errors import BinningError
 from azimuthal.geometry import Geometry
-from azimuthal.integrator import Integrator
+from azimuthal.integrator import Integrator, IntegratorKey
+from azimuthal.integrator.corrections import digest_of
 
 
 class IntegratorCache:
@@ -40,7 +43,7 @@ class IntegratorCache:
         self.misses = 0
         self._keywords = keywords
         self._lock = threading.Lock()
-        self._integrators: OrderedDict[Geometry, Integrator] = OrderedDict()
+        self._integrators: OrderedDict[IntegratorKey, Integrator] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of integrators kept."""
@@ -51,18 +54,33 @@ class IntegratorCache:
         """Bytes that the kept integrators occupy."""
         return sum(integrator.nbytes for integrator in self._integrators.values())
 
-    def integrator(self, geometry: Geometry) -> Integrator:
-        """Return the integrator of `geometry`, built at first need."""
+    def integrator(self, geometry: Geometry, flat: ArrayLike | None = None) -> Integrator:
+        """Return the integrator of `geometry`, built at first need.
+
+        Parameters
+        ----------
+        geometry
+            Where the detector is.
+        flat
+            Of this geometry; it stands in for the one of the keywords.
+
+        Raises
+        ------
+        FrameError, UnitError
+            If the integrator cannot be made.
+        """
+        key = geometry, digest_of(flat)
         with self._lock:
-            known = self._integrators.get(geometry)
+            known = self._integrators.get(key)
             if known is not None:
                 self.hits += 1
-                self._integrators.move_to_end(geometry)
+                self._integrators.move_to_end(key)
                 return known
             self.misses += 1
-        made = Integrator(geometry, self.bins, **self._keywords)
+        keywords = self._keywords if flat is None else {**self._keywords, "flat": flat}
+        made = Integrator(geometry, self.bins, **keywords)
         with self._lock:
-            self._integrators[geometry] = made
+            self._integrators[key] = made
             while len(self._integrators) > 1 and self.nbytes > self.byte_budget:
                 self._integrators.popitem(last=False)
         return made

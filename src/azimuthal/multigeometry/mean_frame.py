@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
-from azimuthal.integrator import Integrator, checked_monitor
+from azimuthal.integrator import Integrator, IntegratorKey, checked_monitor
 from azimuthal.multigeometry.pixel_sums import PixelSums
 from azimuthal.multigeometry.scratch import Scratch
 from azimuthal.pattern import Pattern, union
@@ -49,12 +49,12 @@ class MeanFrames:
         self.byte_budget = byte_budget
         self.scratch_budget = scratch_budget
         self._scratch = Scratch(scratch)
-        self._live: OrderedDict[Geometry, PixelSums] = OrderedDict()
-        self._patterns: dict[Geometry, Pattern] = {}
-        self._frames: dict[Geometry, int] = {}
+        self._live: OrderedDict[IntegratorKey, PixelSums] = OrderedDict()
+        self._patterns: dict[IntegratorKey, Pattern] = {}
+        self._frames: dict[IntegratorKey, int] = {}
         self._closed: list[Pattern] = []
         self._closed_frames = 0
-        self._others: tuple[Geometry, Pattern | None] | None = None
+        self._others: tuple[IntegratorKey, Pattern | None] | None = None
         self._current: Integrator | None = None
         self._used: NDArray[np.bool_] = np.empty(0, np.bool_)
 
@@ -66,7 +66,7 @@ class MeanFrames:
     @property
     def geometries(self) -> list[Geometry]:
         """The geometries that hold frames, in the order of their first frames."""
-        return [geometry for geometry, frames in self._frames.items() if frames]
+        return [geometry for geometry, _ in self._keys()]
 
     @property
     def nbytes(self) -> int:
@@ -100,7 +100,7 @@ class MeanFrames:
         FrameError
             If the sums are not whole numbers, or the frame was never added; the sums are as before.
         """
-        if not self._frames.get(integrator.geometry):
+        if not self._frames.get(integrator.key):
             raise FrameError("remove: no frame of this geometry is in the sums")
         self._change(-1, integrator, frame, monitor, given)
 
@@ -113,13 +113,13 @@ class MeanFrames:
         FrameError
             If there is no frame in the sums.
         """
-        geometries = self.geometries
-        if not geometries:
+        keys = self._keys()
+        if not keys:
             if self._closed:
                 return union(self._closed)
             raise FrameError("mean frame: no frame was added")
-        current = next((geometry for geometry in reversed(self._live) if self._frames.get(geometry)), geometries[-1])
-        others = self._union_without(current, geometries)
+        current = next((key for key in reversed(self._live) if self._frames.get(key)), keys[-1])
+        others = self._union_without(current, keys)
         own = self._pattern_of(current)
         return own if others is None else union((others, own))
 
@@ -142,61 +142,65 @@ class MeanFrames:
     def _change(
         self, sign: int, integrator: Integrator, frame: ArrayLike, monitor: float, given: dict[str, Any]
     ) -> None:
-        geometry = integrator.geometry
+        key = integrator.key
         factor = checked_monitor(monitor)
         self._turn_to(integrator)
         sums = self._sums_of(integrator)
         sums.add(integrator, self._used, sign, factor, frame, **{k: v for k, v in given.items() if v is not None})
-        self._patterns.pop(geometry, None)
-        if not self._frames.get(geometry):
-            self._frames.pop(geometry, None)  # so that it goes to the end of the order
-        self._frames[geometry] = len(sums.monitors)
+        self._patterns.pop(key, None)
+        if not self._frames.get(key):
+            self._frames.pop(key, None)  # so that it goes to the end of the order
+        self._frames[key] = len(sums.monitors)
         if sign < 0:
             self._others = None
         self._keep_to_budget()
+
+    def _keys(self) -> list[IntegratorKey]:
+        """Return the keys of geometries that hold frames, in the order of their first frames."""
+        return [key for key, frames in self._frames.items() if frames]
 
     def _turn_to(self, integrator: Integrator) -> None:
         """Keep one integrator only, that of the last frame: the pattern of the geometry left behind is made now."""
         if integrator is self._current:
             return
-        if self._current is not None and self._frames.get(self._current.geometry):
-            self._pattern_of(self._current.geometry)
+        if self._current is not None and self._frames.get(self._current.key):
+            self._pattern_of(self._current.key)
         self._current = integrator
         self._used = integrator.used_pixels
 
-    def _union_without(self, current: Geometry, geometries: list[Geometry]) -> Pattern | None:
+    def _union_without(self, current: IntegratorKey, keys: list[IntegratorKey]) -> Pattern | None:
         """Return the merge of all geometries but the current one; kept until the current one changes."""
         if self._others is not None and self._others[0] == current:
             return self._others[1]
-        parts = [*self._closed, *(self._pattern_of(g) for g in geometries if g != current)]
+        parts = [*self._closed, *(self._pattern_of(g) for g in keys if g != current)]
         others = union(parts) if parts else None
         self._others = (current, others)
         return others
 
-    def _pattern_of(self, geometry: Geometry) -> Pattern:
-        if geometry not in self._patterns:
-            if self._current is None or self._current.geometry != geometry:
+    def _pattern_of(self, key: IntegratorKey) -> Pattern:
+        if key not in self._patterns:
+            if self._current is None or self._current.key != key:
                 raise FrameError("mean frame: the integrator of this geometry is gone")
-            self._patterns[geometry] = self._live[geometry].pattern(self._current)
-        return self._patterns[geometry]
+            self._patterns[key] = self._live[key].pattern(self._current)
+        return self._patterns[key]
 
     def _sums_of(self, integrator: Integrator) -> PixelSums:
-        geometry = integrator.geometry
-        if geometry not in self._live:
-            kept = self._scratch.take(geometry)
-            self._live[geometry] = kept if kept is not None else PixelSums(integrator.shape[0] * integrator.shape[1])
-        self._live.move_to_end(geometry)
-        return self._live[geometry]
+        key = integrator.key
+        if key not in self._live:
+            kept = self._scratch.take(key)
+            self._live[key] = kept if kept is not None else PixelSums(integrator.shape[0] * integrator.shape[1])
+        self._live.move_to_end(key)
+        return self._live[key]
 
     def _keep_to_budget(self) -> None:
         while len(self._live) > 1 and self.nbytes > self.byte_budget:
-            geometry = next(iter(self._live))
-            if self._frames.get(geometry):
-                self._pattern_of(geometry)
-                self._scratch.put(geometry, self._live[geometry])
-            del self._live[geometry]
+            key = next(iter(self._live))
+            if self._frames.get(key):
+                self._pattern_of(key)
+                self._scratch.put(key, self._live[key])
+            del self._live[key]
         while self._scratch.nbytes > self.scratch_budget:
-            geometry = self._scratch.drop_oldest()
-            self._closed = [union([*self._closed, self._patterns.pop(geometry)])]
-            self._closed_frames += self._frames.pop(geometry)
+            key = self._scratch.drop_oldest()
+            self._closed = [union([*self._closed, self._patterns.pop(key)])]
+            self._closed_frames += self._frames.pop(key)
             self._others = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from azimuthal.geometry import Geometry
+from azimuthal.integrator import IntegratorKey
 from azimuthal.multigeometry.pixel_sums import PixelSums
 
 
@@ -18,11 +18,11 @@ class Scratch:
     def __init__(self, parent: str | Path | None) -> None:
         self._parent = parent
         self._folder: Path | None = None
-        self._kept: dict[Geometry, tuple[PixelSums, Path]] = {}
+        self._kept: dict[IntegratorKey, tuple[PixelSums, Path]] = {}
         self._numbers = count()
         self.nbytes = 0
 
-    def put(self, geometry: Geometry, sums: PixelSums) -> None:
+    def put(self, key: IntegratorKey, sums: PixelSums) -> None:
         """Write the arrays of `sums` to a file and forget them in memory."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="azimuthal-mean-frames-", dir=self._parent))
@@ -31,23 +31,23 @@ class Scratch:
         np.savez(path, allow_pickle=False, **sums.arrays())
         self.nbytes += path.stat().st_size
         sums.set_arrays({})
-        self._kept[geometry] = (sums, path)
+        self._kept[key] = (sums, path)
 
-    def take(self, geometry: Geometry) -> PixelSums | None:
-        """Return the sums of `geometry` with their arrays, and delete the file; None where there is none."""
-        if geometry not in self._kept:
+    def take(self, key: IntegratorKey) -> PixelSums | None:
+        """Return the sums of `key` with their arrays, and delete the file; None where there is none."""
+        if key not in self._kept:
             return None
-        sums, path = self._kept.pop(geometry)
+        sums, path = self._kept.pop(key)
         with np.load(path) as arrays:
             sums.set_arrays(dict(arrays))
         self._delete(path)
         return sums
 
-    def drop_oldest(self) -> Geometry:
-        """Delete the file that was written first and return its geometry."""
-        geometry = next(iter(self._kept))
-        self._delete(self._kept.pop(geometry)[1])
-        return geometry
+    def drop_oldest(self) -> IntegratorKey:
+        """Delete the file that was written first and return its key."""
+        key = next(iter(self._kept))
+        self._delete(self._kept.pop(key)[1])
+        return key
 
     def close(self) -> None:
         """Delete everything."""
