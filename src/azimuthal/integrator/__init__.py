@@ -319,10 +319,6 @@ class Integrator:
         """
         return kernel_frame(frame, self.shape, self._dummy)
 
-    def dummies(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        """Return the lowest and highest value of no data in frames of `dtype`; lowest > highest: there is none."""
-        return self._dummy.interval(dtype)
-
     def pattern_of(self, sums: NDArray[np.float64], masked_pixels: int) -> Any:
         """Return the pattern, or cake, of sums over the bins of the matrix, (7, bins)."""
         common: dict[str, Any] = {
