@@ -12,7 +12,7 @@ Document = tuple[str, dict[str, Any]]
 _KINDS = ("", "_weighted", "_excess", "_excess_weighted", "_excess_error")
 
 
-def derived_run(events: int, *, npt: int = 300, raw_uid: str = "raw", **start: Any) -> Iterator[Document]:
+def derived_run(events: int, *, npt: int = 300, raw_uid: str = "raw", time: float | None = None) -> Iterator[Document]:
     """Yield the documents of a derived run with its four streams; array k of row n begins with n."""
     recipe = {"frames": "eiger", "bins": {"unit": "2th_deg", "npt": npt, "range": [0.0, 30.0]}}
     bundle = event_model.compose_run(
@@ -23,8 +23,8 @@ def derived_run(events: int, *, npt: int = 300, raw_uid: str = "raw", **start: A
             "tiled_specs": ["PowderRun"],
             "recipe": recipe,
             "versions": {"bluesky-powder": "0"},
-            **start,
-        }
+        },
+        time=time,
     )
     yield "start", bundle.start_doc
     edges = np.linspace(0.0, 30.0, npt + 1)

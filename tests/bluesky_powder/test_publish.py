@@ -1,6 +1,5 @@
 """Publishing into a real server that is read meanwhile, away, or of another opinion."""
 
-import contextlib
 import json
 import logging
 import math
@@ -26,15 +25,6 @@ from derived_runs import cumulative_values, derived_run, primary_values
 FRAMES = 75
 
 
-@contextlib.contextmanager
-def client_of(server):
-    client = server.client()
-    try:
-        yield client
-    finally:
-        client.context.close()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with PowderServer(tmp_path_factory.mktemp("served")) as server:
@@ -43,8 +33,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def client(server):
-    with client_of(server) as client:
-        yield client
+    return server.client()
 
 
 @pytest.fixture
@@ -77,7 +66,8 @@ def raw_run(values, dtype="number"):
 def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
     documents = list(derived_run(FRAMES))
     uid = documents[0][1]["uid"]
-    with PowderServer(tmp_path / "served") as server, client_of(server) as client:
+    with PowderServer(tmp_path / "served") as server:
+        client = server.client()
         command = [sys.executable, tight_reader.__file__, server.uri, server.api_key, uid]
         with (
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader,
@@ -135,7 +125,8 @@ def test_run_begun_before_tiled_went_away_is_whole_when_it_is_back(tmp_path, mon
             publisher(name, document)
         assert not publisher.wait(1.0)
         assert publisher.pending > 0
-        with PowderServer(tmp_path / "served", api_key="secret", port=port) as server, client_of(server) as client:
+        with PowderServer(tmp_path / "served", api_key="secret", port=port) as server:
+            client = server.client()
             assert publisher.wait(120)
             assert publisher.failures == ()
             for stream in ("primary", "cumulative"):

@@ -1,6 +1,5 @@
 """The embedded server: its folder, its key, its end."""
 
-import contextlib
 import json
 import logging
 import socket
@@ -21,15 +20,6 @@ from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
 from derived_runs import derived_run
 
 
-@contextlib.contextmanager
-def client_of(server):
-    client = server.client()
-    try:
-        yield client
-    finally:
-        client.context.close()
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
@@ -39,8 +29,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def client(served):
-    with client_of(served) as client:
-        yield client
+    return served.client()
 
 
 def status(server, **keywords):
@@ -75,11 +64,13 @@ def test_servers_in_one_process_keep_their_keys_and_access(served, tmp_path):
 
 
 def test_folder_is_there_again_after_a_restart(tmp_path):
-    with PowderServer(tmp_path) as server, client_of(server) as client:
+    with PowderServer(tmp_path) as server:
+        client = server.client()
         client.write_array(np.arange(5.0), key="a")
         table = client.create_appendable_table(pyarrow.schema([("x", pyarrow.float64())]), key="t")
         table.append_partition(0, pyarrow.table({"x": [1.0, float("nan")]}))
-    with PowderServer(tmp_path) as server, client_of(server) as client:
+    with PowderServer(tmp_path) as server:
+        client = server.client()
         np.testing.assert_array_equal(client["a"].read(), np.arange(5.0))
         client["t"].append_partition(0, pyarrow.table({"x": [2.0]}))
         np.testing.assert_array_equal(client["t"].read()["x"], [1.0, np.nan, 2.0])

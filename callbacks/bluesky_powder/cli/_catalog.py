@@ -99,8 +99,4 @@ def open_catalog(
     from bluesky_powder.server import PowderServer
 
     with PowderServer(directory, readable=readable) as server:
-        client = server.client()
-        try:
-            yield Catalog(client, server.uri, server)
-        finally:
-            client.context.close()
+        yield Catalog(server.client(), server.uri, server)

@@ -1,8 +1,9 @@
 """``bluesky-powder ingest``: files that are there already become a raw run and, on the way, a derived one."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +52,7 @@ def ingest(
     console.print(f"{series.frames} frame{plural}, {rows}×{width} {series.dtype.name}")
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
+        stack.enter_context(_short_log())
         catalog = stack.enter_context(open_catalog(directory, tiled, api_key, readable=series.folders))
         with Progress(*bars, console=console, transient=True) as progress:
             if mask_negative:
@@ -58,6 +60,7 @@ def ingest(
             metadata = {"sample": sample} if sample else {}
             documents = raw_documents(series, loaded.frames, columns, metadata)
             record = _reduce(documents, loaded, catalog, progress, series.frames)
+        _check_readable(record, catalog, loaded.frames, series.folders)
     _say_how_it_went(record, catalog, console)
 
 
@@ -92,6 +95,21 @@ class _Record:
             self.on_frame(doc["seq_num"], {**doc["data"], **self._primary})
         elif name == "stop":
             self.stop = doc
+
+
+@contextmanager
+def _short_log() -> Iterator[None]:
+    """Leave out of the log what is printed here anyway, unless all is asked for."""
+    loggers = [logging.getLogger(f"bluesky_powder.{room}") for room in ("reduction", "publish")]
+    before = [logger.level for logger in loggers]
+    if logging.getLogger("bluesky_powder").getEffectiveLevel() >= logging.WARNING:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _without_negative(recipe: Any, series: Any, catalog: Catalog, progress: Progress) -> Any:
@@ -163,16 +181,26 @@ def _store(progress: Progress, *publishers: Any) -> None:
         publisher.close(timeout=0.0)
     failures = [failure for publisher in publishers for failure in publisher.failures]
     if failures:
-        hint = (
-            "; a server reads files only below the folders it was started with (--read)"
-            if _about_files(failures)
-            else ""
+        raise PublishError("; ".join(map(str, failures)))
+
+
+def _check_readable(record: _Record, catalog: Catalog, data_key: str, folders: list[Path]) -> None:
+    """Make sure that the server can read the files: it registers them also when it cannot.
+
+    Raises
+    ------
+    PublishError
+        If it cannot.
+    """
+    frames = catalog.client[record.raw_uid]["primary"].base[data_key]
+    # One pixel; asked for without the client's own retries, which would go on for 45 s.
+    one = {"slice": "0,:1,:1", "format": "application/octet-stream"}
+    if frames.context.http_client.get(frames.item["links"]["full"], params=one).is_error:
+        read = " ".join(f"--read {folder}" for folder in folders)
+        raise PublishError(
+            f"run {record.raw_uid} and the derived run {record.uid} are in Tiled, but the server cannot read the files"
+            f" with the frames: start it with {read}, on a machine that sees them"
         )
-        raise PublishError("; ".join(map(str, failures)) + hint)
-
-
-def _about_files(failures: list[Any]) -> bool:
-    return any("readable" in failure.reason or "403" in failure.reason for failure in failures)
 
 
 def _say_how_it_went(record: _Record, catalog: Catalog, console: Console) -> None:

@@ -121,16 +121,17 @@ def _numbers(text: str, numbers: str) -> list[float]:
     try:
         if ":" not in numbers:
             return [float(number) for number in numbers.split(",")]
-        start, stop, *step = (float(number) for number in numbers.split(":"))
-        if len(step) > 1 or (step and not step[0] > 0) or not all(map(math.isfinite, (start, stop, *step))):
-            raise ValueError
-        count = math.floor(abs(stop - start) / step[0] + 1e-9) + 1 if step else _STEPS + 1
-        if count > _MOST:
-            raise RecipeError(f"--positions {text}: these are {count} positions; give a larger step")
-        last = start + math.copysign((count - 1) * step[0], stop - start) if step else stop
-        return [float(value) for value in np.linspace(start, last, count)] if start != stop else [start]
+        start, stop, *rest = (float(number) for number in numbers.split(":"))
+        (step,) = rest or [abs(stop - start) / _STEPS or 1.0]
     except ValueError:
-        raise RecipeError(f"--positions {text}: not a range 0:60, 0:60:5 or a list 0,30,60") from None
+        start, stop, step = math.nan, math.nan, math.nan
+    if not (math.isfinite(start) and math.isfinite(stop) and math.isfinite(step) and step > 0):
+        raise RecipeError(f"--positions {text}: not a range 0:60, 0:60:5 or a list 0,30,60")
+    count = math.floor(abs(stop - start) / step + 1e-9) + 1
+    if count > _MOST:
+        raise RecipeError(f"--positions {text}: these are {count} positions; give a larger step")
+    last = start + math.copysign((count - 1) * step, stop - start)
+    return [float(value) for value in np.linspace(start, last, count)]
 
 
 def _down(value: float) -> str:

@@ -31,7 +31,8 @@ def connect(uri: str, api_key: str | None = None) -> Iterator[Any]:
         If nobody answers there, it is no Tiled server, or the key does not fit.
     """
     import httpx
-    from tiled.client import from_uri
+    from tiled.client import from_context
+    from tiled.client.context import Context
 
     if not uri.startswith(("http://", "https://")):
         raise ServerError(f"{uri!r} is no address of a Tiled server; one begins with http:// or https://")
@@ -41,13 +42,15 @@ def connect(uri: str, api_key: str | None = None) -> Iterator[Any]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServerError(f"no Tiled server answers at {uri}: {error}") from error
     try:
-        client = from_uri(uri, api_key=api_key, show_progress=False)
+        context, path = Context.from_any_uri(uri, api_key=api_key, show_progress=False)
     except Exception as error:
-        raise ServerError(f"cannot connect to Tiled at {uri}: {_said(error)}") from error
-    try:
+        raise ServerError(f"{uri} is no Tiled server: {_said(error)}") from error
+    with context:
+        try:
+            client = from_context(context, node_path_parts=path)
+        except Exception as error:
+            raise ServerError(f"cannot connect to Tiled at {uri}: {_said(error)}") from error
         yield client
-    finally:
-        client.context.close()
 
 
 @contextmanager

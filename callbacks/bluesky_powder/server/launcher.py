@@ -74,6 +74,7 @@ class PowderServer:
         self._folder = Folder.at(directory)
         self.api_key = api_key or secrets.token_hex(16)
         self._log = ServerLog(self._folder.log, self.api_key)
+        self._contexts: list[Any] = []
         self._uvicorn: Any = None
         self._thread: threading.Thread | None = None
         self._port = 0
@@ -107,10 +108,13 @@ class PowderServer:
         return f"http://{_reachable(self._host)}:{self._port}"
 
     def client(self) -> Any:
-        """Return a Tiled client of this server."""
+        """Return a Tiled client of this server; it is closed with the server."""
         from tiled.client import from_uri
 
-        return from_uri(self.uri, api_key=self.api_key)
+        # A proxy that the environment names is not for a server in this process.
+        client = from_uri(self.uri, api_key=self.api_key, trust_env=False)
+        self._contexts.append(client.context)
+        return client
 
     def start(self) -> Self:
         """Start, and return when requests are answered."""
@@ -136,6 +140,8 @@ class PowderServer:
     def close(self) -> None:
         """Stop: requests under way are finished or, after some seconds, cut. Calling it again does nothing."""
         atexit.unregister(self.close)
+        while self._contexts:
+            self._contexts.pop().close()
         thread, self._thread = self._thread, None
         if thread is not None:
             self._uvicorn.should_exit = True
