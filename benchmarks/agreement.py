@@ -116,7 +116,7 @@ def compare_case(table: Table, name: str, seed: int, unit: str, orientation: int
         compare_polygons(table, geometry, bins, ours, np.argsort(off)[-10:], theirs.matrix)
 
     result = theirs.result
-    sums = reference.sums(theirs.matrix.astype(float), frames[0], geometry)
+    sums = reference.sums(theirs.matrix, frames[0], geometry)
     intensity = sums["sum_signal"] / sums["sum_normalization"]
     sem = np.sqrt(sums["sum_variance"]) / sums["sum_normalization"]
     letters = {"N": "count", "V": "sum_signal", "W": "sum_normalization", "Q": "sum_normalization2"}

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from pyFAI.detectors import detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 import azimuthal as az
 from azimuthal.bins import poles_of
 from azimuthal.csr import PixelMatrix
+from azimuthal.integrator.summing import Summing
 from azimuthal.splitting import Corners, share_bbox, share_full, share_whole
 
 EPS32 = 1.0 + 2.0**-23
@@ -137,17 +138,15 @@ def buffer_rounding(geometry, unit, edges):
 
 
 def sums(matrix, frame, geometry):
-    """Return N, V, W, Q and the Poisson variance over a matrix (bins, pixels), by scipy."""
+    """Return N, V, W, Q and the Poisson variance of a frame by our kernels, over any matrix (bins, pixels)."""
+    columns = csc_array(matrix)
+    bins, shares = columns.indices.astype(np.int32), columns.data.astype(np.float32)
+    pixels = PixelMatrix(matrix.shape[0], bins, columns.indptr.astype(np.int64), shares)
     norm = (geometry.solid_angle("relative") * geometry.polarization(0.99)).ravel()
-    signal, weighted = frame.ravel().astype(float), matrix * norm[None, :]
-    parts = matrix.sum(axis=1), matrix @ signal, weighted.sum(axis=1), weighted.power(2).sum(axis=1)
-    return {
-        "count": np.asarray(parts[0]),
-        "sum_signal": parts[1],
-        "sum_normalization": np.asarray(parts[2]),
-        "sum_normalization2": np.asarray(parts[3]),
-        "sum_variance": matrix.power(2) @ signal,
-    }
+    summing = Summing(pixels, norm, 1.0, 0.0)
+    counts, _ = summing.raw(frame.ravel(), np.empty(0, bool), 1, 0)
+    names = ("count", "sum_normalization", "sum_normalization2")
+    return dict(zip(names, summing.constants(), strict=True)) | {"sum_signal": counts[1], "sum_variance": counts[6]}
 
 
 def with_their_sums(pattern, result):

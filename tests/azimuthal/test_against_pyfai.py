@@ -52,7 +52,7 @@ def test_coefficients_and_sums_are_those_of_pyfai_given_its_vertices(name, seed,
         assert off.max() <= {"no": 0.0, "bbox": 2e-7}[splitting]
     result = theirs.result
     for used, tolerance, of_intensity in (
-        (theirs.matrix.astype(float), 2e-7, 2e-7),
+        (theirs.matrix, 2e-7, 2e-7),
         (ours, {"no": 2e-7, "bbox": 2e-6, "full": 6e-5}[splitting], 2e-7 if splitting != "full" else 3e-6),
     ):
         sums = reference.sums(used, frame, geometry)
