@@ -30,8 +30,16 @@ def _pool() -> ThreadPoolExecutor:
 
 def pieces(n: int, at_most: int = 8) -> list[tuple[int, int]]:
     """Cut ``range(n)`` into pieces that depend on `n` alone, as (start, stop) pairs."""
-    parts = max(1, min(at_most, n // PIXELS_PER_PIECE))
-    bounds = [n * k // parts for k in range(parts + 1)]
+    return _cut(n, min(at_most, n // PIXELS_PER_PIECE))
+
+
+def row_pieces(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Cut ``range(rows)`` into pieces of many pixels each, as (start, stop) pairs."""
+    return _cut(rows, min(8, rows, rows * columns // PIXELS_PER_PIECE))
+
+
+def _cut(n: int, parts: int) -> list[tuple[int, int]]:
+    bounds = [n * k // max(1, parts) for k in range(max(1, parts) + 1)]
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from azimuthal import threads
 from azimuthal.detector import Detector, Sensor, known_sensors
 from azimuthal.errors import GeometryError
 from azimuthal.geometry import kernels
@@ -130,7 +132,7 @@ class Geometry:
         y, x, z = (np.empty(self.shape) for _ in range(3))
         if self.detector.corners is None:
             one, two = self._centre_lines()
-            kernels.grid_to_lab(one, two, self.distance, *self._placing(), 0, one.size, y, x, z)
+            _by_rows(kernels.grid_to_lab, (one, two, self.distance, *self._placing()), (y, x, z))
         else:
             self._points_to_lab(self._centre_points(), y, x, z)
         return y, x, z
@@ -257,7 +259,7 @@ class Geometry:
         out = np.empty(self.shape)
         if self.detector.corners is None:
             one, two = self._centre_lines()
-            kernels.grid_polarization(one, two, self.distance, *self._placing(), 0, one.size, factor, *pair, out)
+            _by_rows(kernels.grid_polarization, (one, two, self.distance, *self._placing()), (factor, *pair, out))
         else:
             y, x, z = (a.reshape(-1) for a in self.lab_centres())
             kernels.fill_polarization(y, x, z, factor, *pair, out.reshape(-1))
@@ -301,7 +303,7 @@ class Geometry:
         """Fill radial coordinate and azimuth of the pixel centres, each (rows, columns) or (0, 0)."""
         if self.detector.corners is None:
             one, two = self._centre_lines()
-            kernels.grid_to_radial(one, two, self.distance, *self._placing(), 0, one.size, code, factor, radial, chi)
+            _by_rows(kernels.grid_to_radial, (one, two, self.distance, *self._placing()), (code, factor, radial, chi))
             return
         y, x, z = (a.reshape(-1) for a in self.lab_centres())
         if radial.size:
@@ -311,7 +313,7 @@ class Geometry:
 
     def _grid(self, one: Floats, two: Floats, code: int, factor: float) -> tuple[Floats, Floats]:
         radial, chi = np.empty((one.size, two.size)), np.empty((one.size, two.size))
-        kernels.grid_to_radial(one, two, self.distance, *self._placing(), 0, one.size, code, factor, radial, chi)
+        _by_rows(kernels.grid_to_radial, (one, two, self.distance, *self._placing()), (code, factor, radial, chi))
         return radial, chi
 
     def _relative_solid_angle(self) -> Floats:
@@ -325,13 +327,19 @@ class Geometry:
                 )
             ]
             one, two = self._centre_lines()
-            kernels.grid_solid_angle(one, two, *sizes, self.distance, 0, one.size, out)
+            _by_rows(kernels.grid_solid_angle, (one, two, *sizes, self.distance), (out,))
             return out
         centres = (self._centre_points() + np.array([[self.distance], [0.0], [0.0]])).T
         area = detector.vector_areas().reshape(-1, 3) / (detector.pixel1 * detector.pixel2)
         radius = np.sqrt(np.einsum("ij,ij->i", centres, centres))
         out.reshape(-1)[:] = np.abs(np.einsum("ij,ij->i", area, centres)) * self.distance**2 / radius**3
         return out
+
+
+def _by_rows(kernel: Callable[..., Any], grid: tuple[Any, ...], rest: tuple[Any, ...]) -> None:
+    """Run a kernel over rows of a grid, whose lines come first, in pieces; each writes its own rows."""
+    rows, columns = grid[0].size, grid[1].size
+    threads.run(lambda start, stop: kernel(*grid, start, stop, *rest), threads.row_pieces(rows, columns))
 
 
 def _finite(key: str, value: Any) -> float:
