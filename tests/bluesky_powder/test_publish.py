@@ -247,3 +247,22 @@ def test_encoding_keeps_arrays_nan_and_nesting():
         assert back[key].dtype == document[key].dtype
     assert (back["b"], back[3]) == (document["b"], True)
     assert math.isnan(decode(encode("event", {"x": np.float32("nan")}))[1]["x"])
+
+
+def test_program_that_forgets_to_close_still_stores_everything(tmp_path):
+    program = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from derived_runs import derived_run
+from bluesky_powder import PowderServer, TiledPublisher
+server = PowderServer({str(tmp_path)!r}).start()
+publisher = TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool)
+for name, document in derived_run(2, npt=20):
+    publisher(name, document)
+    if name == "start":
+        print(document["uid"])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr == ""
+    with PowderServer(tmp_path) as server:
+        assert rows(server.client(), result.stdout.strip(), "cumulative") == [1, 2]

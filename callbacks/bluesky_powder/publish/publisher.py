@@ -1,6 +1,5 @@
 """The publisher: takes documents from anyone, at any pace, and sees to it that they get to Tiled."""
 
-import atexit
 import logging
 import os
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bluesky_powder.publish.at_exit import close_at_exit
 from bluesky_powder.publish.delivery import Delivery, is_complete, remove_partial
 from bluesky_powder.publish.inbox import Inbox
 from bluesky_powder.publish.journal import Journal
@@ -76,7 +76,7 @@ class TiledPublisher:
         ]
         for thread in self._threads:
             thread.start()
-        atexit.register(self.close)
+        close_at_exit(self.close)
 
     def __call__(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document."""
@@ -125,7 +125,6 @@ class TiledPublisher:
         """
         if self._closed.is_set():
             return
-        atexit.unregister(self.close)
         in_time = self.wait(timeout)
         with self._changed:
             self._changed.wait_for(lambda: not len(self._inbox), _TICK)

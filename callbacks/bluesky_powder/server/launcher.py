@@ -1,6 +1,5 @@
 """Starting and stopping the server."""
 
-import atexit
 import ipaddress
 import logging
 import secrets
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from bluesky_powder.errors import ServerError
+from bluesky_powder.publish.at_exit import close_at_exit
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.growing import ExpectedShape
 from bluesky_powder.server.log import ServerLog
@@ -133,13 +133,12 @@ class PowderServer:
             listening.close()
             self.close()
             raise
-        atexit.register(self.close)
+        close_at_exit(self.close)
         logger.info("serving %s at %s", self.directory, self.uri)
         return self
 
     def close(self) -> None:
         """Stop: requests under way are finished or, after some seconds, cut. Calling it again does nothing."""
-        atexit.unregister(self.close)
         while self._contexts:
             self._contexts.pop().close()
         thread, self._thread = self._thread, None
