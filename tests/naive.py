@@ -244,10 +244,10 @@ def kept_by_clipping(matrix, signal, norm, variance, left_out, threshold, max_it
             n = max(3.0, math.fsum(matrix[i, r] for i in stay))
             cut = max(threshold, math.sqrt(2 * math.log(n / math.sqrt(2 * math.pi))))
             reach = cut * std * (1 + SLACK) + SLACK * abs(mean)
-            go = [i for i in stay if abs(v[i] - mean) > reach]
-            stay = [i for i in stay if i not in go]
-            if not go:
+            inside = [i for i in stay if abs(v[i] - mean) <= reach]
+            if len(inside) == len(stay):
                 break
+            stay = inside
         kept[stay, r] = True
     return kept
 
@@ -261,15 +261,19 @@ def kept_between_quantiles(matrix, signal, norm, left_out, lower, upper):
             continue
         total = math.fsum(w.values())
         begin, end, slack = lower * total, upper * total, SLACK * total
+        weight_of = dict.fromkeys(sorted(v.values()), 0.0)
+        for i in pixels:
+            weight_of[v[i]] += w[i]
         spans = []  # of each distinct value: value, cumulative weight before and after
-        for value in sorted(set(v.values())):
-            before = math.fsum(w[i] for i in pixels if v[i] < value)
-            spans.append((value, before, before + math.fsum(w[i] for i in pixels if v[i] == value)))
-        values = [x for x, a, b in spans if a >= begin - slack and b <= end + slack]
-        values += [x for x, a, b in spans if a <= begin + slack and b >= end - slack]
+        before = 0.0
+        for value, weight in weight_of.items():
+            spans.append((value, before, before + weight))
+            before += weight
+        values = {x for x, a, b in spans if a >= begin - slack and b <= end + slack}
+        values |= {x for x, a, b in spans if a <= begin + slack and b >= end - slack}
         if not values:
             middle = (begin + end) / 2
-            values = [x for x, a, b in spans if a - slack <= middle <= b + slack]
+            values = {x for x, a, b in spans if a - slack <= middle <= b + slack}
         for i in pixels:
             kept[i, r] = v[i] in values
     return kept
