@@ -12,7 +12,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 import azimuthal as az
 import naive
 from azimuthal.errors import FrameError, MergeError
-from azimuthal.outliers import Quantiles, SigmaClip, kernels
+from azimuthal.outliers import Quantiles, SigmaClip
+from azimuthal.outliers.selection.kernels import between_quantiles
 
 SHAPE = (40, 50)
 STYLES = ["counts", "few counts", "normal", "equal", "spikes", "two values"]
@@ -192,7 +193,7 @@ def test_selection_finds_the_values_that_sorting_finds(seed, n, distinct, weight
     if order != "shuffled":
         at = np.argsort(v if order == "ascending" else -v)
         v, w = v[at], w[at]
-    low, high = kernels.between_quantiles(v, w, n, *(float(q) for q in quantiles), np.empty(n), np.empty(n))
+    low, high = between_quantiles(v, w, n, *(float(q) for q in quantiles), np.empty(n), np.empty(n))
     np.testing.assert_array_equal(np.unique(v[(v >= low) & (v <= high)]), truth_of_selection(v, w, *quantiles))
 
 

@@ -1,0 +1,1 @@
+"""Which values of a ring lie between two quantiles of its cumulative weight."""
