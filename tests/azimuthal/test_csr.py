@@ -31,7 +31,9 @@ def random_matrix(seed, split):
 def test_bin_order_holds_the_same_shares(split):
     matrix, dense = random_matrix(0, split)
     rebuilt = np.zeros_like(dense)
+    before = matrix.nbytes
     csr = matrix.csr
+    assert matrix.nbytes == before + csr.indptr.nbytes + csr.pixels.nbytes + csr.shares.nbytes
     for r in range(N_BINS):
         row = slice(csr.indptr[r], csr.indptr[r + 1])
         assert (np.diff(csr.pixels[row]) > 0).all()

@@ -64,8 +64,11 @@ class PixelMatrix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the arrays occupy."""
-        return sum(a.nbytes for a in (self.bins, self.indptr, self.shares) if a is not None)
+        """Bytes that the arrays occupy, those of the bin order too once it was asked for."""
+        arrays = [self.bins, self.indptr, self.shares]
+        if "csr" in self.__dict__:
+            arrays += [self.csr.indptr, self.csr.pixels, self.csr.shares]
+        return sum(array.nbytes for array in arrays if array is not None)
 
     @cached_property
     def csr(self) -> CSRMatrix:
