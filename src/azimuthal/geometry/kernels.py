@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from azimuthal.units import fill_azimuth, fill_radial
+from azimuthal.units.kernels import fill_azimuth, fill_radial
 
 _BLOCK = 4096
 

@@ -1,8 +1,6 @@
 """Radial units: from a point in the laboratory to q, 2θ, radius, (q/2π)² or azimuth, and their names.
 
-Names, meanings and scales are those of pyFAI. A point is given by y (up), x (towards the ring's centre) and z (along
-the beam), in metres, with the sample at the origin. Nothing here uses the sine of half an angle: from R² = y² + x² + z²
-follows sin²(2θ/2) = (R - z) / (2 R), and since R - z = (y² + x²) / (R + z) nothing cancels near the beam.
+Names, meanings and scales are those of pyFAI.
 """
 
 import difflib
@@ -12,79 +10,27 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from azimuthal.errors import UnitError
+from azimuthal.units import kernels
+from azimuthal.units.kernels import fill_azimuth, fill_radial
+
+__all__ = ["Kind", "RadialUnit", "fill_azimuth", "fill_radial", "radial_unit", "radial_unit_names"]
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["2theta", "q", "radius", "d*2", "chi", "log10 q", "ln q", "log1p q", "arcsinh q"]
 
-_TWO_THETA, _Q, _RADIUS, _DSTAR2, _CHI, _LOG10, _LN, _LOG1P, _ARCSINH = range(9)
 _CODES: dict[Kind, int] = {
-    "2theta": _TWO_THETA,
-    "q": _Q,
-    "radius": _RADIUS,
-    "d*2": _DSTAR2,
-    "chi": _CHI,
-    "log10 q": _LOG10,
-    "ln q": _LN,
-    "log1p q": _LOG1P,
-    "arcsinh q": _ARCSINH,
+    "2theta": kernels.TWO_THETA,
+    "q": kernels.Q,
+    "radius": kernels.RADIUS,
+    "d*2": kernels.DSTAR2,
+    "chi": kernels.CHI,
+    "log10 q": kernels.LOG10,
+    "ln q": kernels.LN,
+    "log1p q": kernels.LOG1P,
+    "arcsinh q": kernels.ARCSINH,
 }
-
-
-# numba's cache watches the file that holds a kernel: after a change here touch geometry/kernels.py, which calls these.
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def sin2_half(y: float, x: float, z: float) -> float:
-    """Return sin² of half the scattering angle of a point; 0 at the sample itself."""
-    r2 = y * y + x * x
-    norm = math.sqrt(r2 + z * z)
-    half = norm - z if z < 0.0 else r2 / (norm + z)
-    return 0.5 * half / norm if norm > 0.0 else 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def fill_azimuth(factor: float, y: Floats, x: Floats, out: Floats) -> None:
-    """Fill `factor` times χ = atan2(y, x) in ]-π, π] for points in 1-D arrays: the half line y = -0 belongs to +π."""
-    for i in range(out.size):
-        chi = math.atan2(y[i], x[i])
-        out[i] = factor * (math.pi if chi <= -math.pi else chi)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def fill_radial(code: int, factor: float, y: Floats, x: Floats, z: Floats, out: Floats) -> None:
-    """Fill the radial coordinate of points in 1-D arrays.
-
-    `code` and `factor` come from :meth:`RadialUnit.kernel_arguments`. One simple loop for each kind: those without a
-    library call are vectorized by the compiler.
-    """
-    n = out.size
-    if code == _CHI:
-        fill_azimuth(factor, y, x, out)
-    elif code == _TWO_THETA:
-        for i in range(n):
-            out[i] = factor * math.atan2(math.sqrt(y[i] * y[i] + x[i] * x[i]), z[i])
-    elif code == _RADIUS:
-        for i in range(n):
-            out[i] = factor * math.sqrt(y[i] * y[i] + x[i] * x[i])
-    elif code == _DSTAR2:
-        for i in range(n):
-            out[i] = factor * sin2_half(y[i], x[i], z[i])
-    else:
-        for i in range(n):
-            out[i] = factor * math.sqrt(sin2_half(y[i], x[i], z[i]))
-        if code == _LOG1P:
-            for i in range(n):
-                out[i] = math.log1p(out[i])
-        elif code == _ARCSINH:
-            for i in range(n):
-                out[i] = math.asinh(out[i])
-        elif code == _LOG10:
-            for i in range(n):
-                out[i] = math.log10(out[i]) if out[i] > 0.0 else -math.inf
-        elif code == _LN:
-            for i in range(n):
-                out[i] = math.log(out[i]) if out[i] > 0.0 else -math.inf
 
 
 @dataclass(frozen=True)
