@@ -167,6 +167,37 @@ class Goniometer:
         return {name: _scalar(f"position {name!r}", given[name]) for name in self.position_names}
 
 
+def rounded_positions(positions: Mapping[str, float], tolerance: Mapping[str, float]) -> dict[str, float]:
+    """Return positions rounded to whole multiples of their tolerance, half to even.
+
+    A grid rather than the nearest position seen so far: what a position becomes does not depend on any other.
+
+    Parameters
+    ----------
+    positions
+        Positions by name.
+    tolerance
+        Grid by name, in the units of the position; names without one stay as they are.
+
+    Raises
+    ------
+    GoniometerError
+        When a tolerance is not a finite number above 0, or a position is not finite.
+    """
+    return {name: _rounded(name, value, tolerance.get(name)) for name, value in positions.items()}
+
+
+def _rounded(name: str, value: float, grid: float | None) -> float:
+    if grid is None:
+        return value
+    if not 0 < grid < math.inf:
+        raise GoniometerError(f"the tolerance of position {name!r} must be a finite number above 0, not {grid!r}")
+    steps = _scalar(f"position {name!r}", value) / grid
+    if not math.isfinite(steps):
+        raise GoniometerError(f"the tolerance {grid!r} is too fine for position {name!r} = {value!r}")
+    return round(steps) * grid
+
+
 def _scalar(what: str, value: Any) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()

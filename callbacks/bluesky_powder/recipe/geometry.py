@@ -10,28 +10,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from azimuthal.detector import Detector
 from azimuthal.geometry import Geometry
-from azimuthal.goniometer import Goniometer
+from azimuthal.goniometer import Goniometer, rounded_positions
 from azimuthal.poni import from_poni_text
 from bluesky_powder.recipe.files import TextFile, TextFileField
 from bluesky_powder.recipe.mistakes import Key, at_keys
+from bluesky_powder.recipe.sources import KeySource, Source
 
 ANY_SHAPE = (16, 16)
 
 
-def _motor(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is neither a data key nor a number")
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError("is empty; give a data key or a number")
-        return value
-    if not math.isfinite(value):
-        raise ValueError(f"{value!r} is no position")
+def _grid(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is no tolerance; give a number above 0, in the goniometer's units")
     return float(value)
 
 
-Source = Annotated[str | float, BeforeValidator(_motor)]
-"""Where a number comes from: the name of a data key, or the number itself."""
+Tolerance = Annotated[float, BeforeValidator(_grid)]
 
 
 class GeometrySection(BaseModel):
@@ -44,7 +38,11 @@ class GeometrySection(BaseModel):
     goniometer
         A detector that moves: a goniometer file (JSON).
     motors
-        Goniometer position -> data key (in events, configuration or baseline), or a number.
+        Goniometer position -> data key (in events, files of the same stream, configuration or baseline), a number, or
+        a `KeySource` that says more.
+    tolerance
+        Goniometer position -> grid, in the goniometer's units: positions are rounded to whole multiples of it, so that
+        jitter does not make new geometries. What is recorded with a pattern is not rounded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +50,7 @@ class GeometrySection(BaseModel):
     poni: TextFileField | None = Field(default=None, description="PONI file", examples=["detector.poni"])
     goniometer: TextFileField | None = Field(default=None, description="goniometer file", examples=["arm.json"])
     motors: dict[str, Source] = Field(default={}, description="position -> data key", examples=["{pos: two_theta}"])
+    tolerance: dict[str, Tolerance] = Field(default={}, description="position -> grid", examples=["{pos: 0.0005}"])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -94,7 +93,7 @@ class GeometrySection(BaseModel):
         Parameters
         ----------
         positions
-            Goniometer position -> value; ignored with a PONI file.
+            Goniometer position -> value, rounded here to the tolerance; ignored with a PONI file.
         shape
             (rows, columns) of the frame, for files that do not say which shape their detector has.
 
@@ -104,7 +103,8 @@ class GeometrySection(BaseModel):
             If there is none.
         """
         if self.goniometer is not None:
-            return (self._arm or _arm(self.goniometer, shape)).geometry(dict(positions))
+            at = rounded_positions(positions, self.tolerance)
+            return (self._arm or _arm(self.goniometer, shape)).geometry(at)
         if self.poni is not None:
             return self._fixed or _fixed(self.poni, shape)
         raise ValueError("a geometry needs a PONI or a goniometer file")
@@ -126,6 +126,8 @@ class GeometrySection(BaseModel):
     def _poni_mistakes(self, poni: TextFile) -> Iterator[tuple[Key, str]]:
         if self.motors:
             yield ("motors",), "a PONI file has no positions; leave motors out, or give a goniometer file"
+        if self.tolerance:
+            yield ("tolerance",), "a PONI file has no positions; leave tolerance out, or give a goniometer file"
         if self._fixed is None and (problem := _problem(_fixed, poni)):
             yield ("poni",), problem
 
@@ -139,11 +141,15 @@ class GeometrySection(BaseModel):
             if name not in self.motors:
                 way_out = f"add `{name}: ` and a data key or a number"
                 yield ("motors",), f"position {name!r} of {goniometer.file} has no source; {way_out}"
-        for name in self.motors:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
-                yield ("motors", name), f"{goniometer.file} has no position {name!r}; {hint}"
+        for section, given in (("motors", self.motors), ("tolerance", self.tolerance)):
+            for name in given:
+                if name not in names:
+                    near = difflib.get_close_matches(name, names, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+                    yield (section, name), f"{goniometer.file} has no position {name!r}; {hint}"
+        for name, source in self.motors.items():
+            if isinstance(source, KeySource) and source.take == "sum":
+                yield ("motors", name, "take"), "positions do not add up; choose 'mean' or 'first'"
 
 
 def _arm(file: TextFile, shape: tuple[int, int] | None) -> Goniometer:
