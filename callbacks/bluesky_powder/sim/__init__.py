@@ -1,7 +1,8 @@
 """A simulated beamline, for demonstrations, tests and examples: real physics, real devices, real files, no hardware."""
 
-from bluesky_powder.sim.beamline import Beamline, NoRunEngine, arm_scan
+from bluesky_powder.sim.beamline import Beamline, NoRunEngine, Shutter
 from bluesky_powder.sim.crystal import CEO2, LAB6, SILICON, CubicCrystal
+from bluesky_powder.sim.plans import arm_scan, fly_scan, take_dark
 from bluesky_powder.sim.specimen import Powder, Specimen
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "CubicCrystal",
     "NoRunEngine",
     "Powder",
+    "Shutter",
     "Specimen",
     "arm_scan",
+    "fly_scan",
+    "take_dark",
 ]

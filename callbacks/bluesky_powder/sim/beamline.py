@@ -1,40 +1,45 @@
 """The simulated beamline: spotty powder, detector on a two-theta arm, sample motor, monitor, and their files."""
 
 import asyncio
-import json
 import math
 import re
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bluesky.plan_stubs as bps
-import bluesky.preprocessors as bpp
 import numpy as np
 import numpy.typing as npt
 import yaml
 from bluesky.run_engine import get_bluesky_event_loop
-from bluesky.utils import MsgGenerator
-from ophyd_async.core import init_devices, soft_signal_r_and_setter
+from ophyd_async.core import StrictEnum, init_devices, soft_signal_r_and_setter, soft_signal_rw
 
 from azimuthal.detector import Detector
 from azimuthal.geometry import Geometry
 from azimuthal.goniometer import Goniometer
-from azimuthal.poni import detector_config
 from bluesky_powder.errors import BlueskyPowderError
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.sim.arm import goniometer_text
 from bluesky_powder.sim.devices import Axis, FrameDetector
-from bluesky_powder.sim.image import View
+from bluesky_powder.sim.recorder import Listener, Recorder
 from bluesky_powder.sim.specimen import Powder, Specimen
+from bluesky_powder.sim.trajectory import Trajectory
+from bluesky_powder.sim.world import POLARIZATION, Camera, Exposure, Moment, World
+from bluesky_powder.sim.writer import FileKind
 
-POLARIZATION = 0.99
-_VIEWS_KEPT = 3
-_NOISE, _BEAM = 1, 2
+if TYPE_CHECKING:
+    from bluesky_powder.sim.classic import ClassicDetector, Spec
 
 
 class NoRunEngine(BlueskyPowderError, RuntimeError):  # noqa: N818 - a missing thing, named as such
     """Devices connect in the RunEngine's event loop; there is none yet."""
+
+
+class Shutter(StrictEnum):
+    """Positions of the shutter."""
+
+    OPEN = "open"
+    CLOSED = "closed"
 
 
 class Beamline:
@@ -62,8 +67,11 @@ class Beamline:
         Counts per second of the monitor; frames scale with it.
     arm_speed
         °/s; 0 arrives at once.
+    dark_current
+        Mean counts per pixel and second that the detector adds to every frame; pixels differ.
     seed
-        Whence crystallites, beam fluctuations and counting noise come.
+        Whence crystallites, beam fluctuations, counting noise and dark current come: the same scan gives the same
+        frames, whichever detector takes them.
 
     Attributes
     ----------
@@ -74,7 +82,11 @@ class Beamline:
     sample
         :class:`Axis` "sample_x", mm.
     i0
-        Signal "i0": counts of the monitor during the last frame.
+        Signal "i0": counts of the monitor since the detector was last triggered; 0 behind the closed shutter.
+    shutter
+        Signal "shutter", "open" or "closed": closed, a frame holds dark current only.
+    trajectory
+        :class:`Trajectory` that moves arm and sample while detectors fly.
     goniometer
         :class:`azimuthal.Goniometer` with the position "pos", also in the file `goniometer_path`.
     """
@@ -91,6 +103,7 @@ class Beamline:
         exposure_time: float = 0.2,
         monitor_rate: float = 1e6,
         arm_speed: float = 0.0,
+        dark_current: float = 0.0,
         seed: int = 0,
     ) -> None:
         _need_event_loop()
@@ -98,25 +111,24 @@ class Beamline:
         self.directory.mkdir(parents=True, exist_ok=True)
         model = Detector.from_name(detector) if isinstance(detector, str) else detector
         self.goniometer_path = self.directory / "goniometer.json"
-        self.goniometer_path.write_text(_goniometer_text(model, distance, wavelength), encoding="utf-8")
+        self.goniometer_path.write_text(goniometer_text(model, distance, wavelength), encoding="utf-8")
         self.goniometer = Goniometer.from_json(self.goniometer_path)
         self.beam_width = beam_width
-        self._wavelength = wavelength
-        self._specimen = Specimen(powder or Powder(), wavelength, math.pi, beam_width, seed)
-        self._seed = seed
-        self._monitor_rate = monitor_rate
-        self._frames = 0
-        self._pending = 0.0
-        self._views: OrderedDict[float, View] = OrderedDict()
+        self._shape = model.shape
+        self._exposure_time = exposure_time
+        specimen = Specimen(powder or Powder(), wavelength, math.pi, beam_width, seed)
+        self._world = World(self.geometry, specimen, monitor_rate=monitor_rate, dark_current=dark_current, seed=seed)
+        self._listeners: dict[str, Listener] = {}
         name = re.match("[a-z]+", model.name.lower())
+        self._name = name.group() if name else "detector"
         with init_devices(set_name=False):
             arm = Axis("two_theta", "deg", speed=arm_speed)
             sample = Axis("sample_x", "mm")
             i0, self._set_i0 = soft_signal_r_and_setter(float, 0.0, units="counts", name="i0")
-            frames = FrameDetector(
-                name.group() if name else "detector", self.directory, model.shape, self, exposure_time
-            )
-        self.arm, self.sample, self.i0, self.detector = arm, sample, i0, frames
+            shutter = soft_signal_rw(Shutter, Shutter.OPEN, name="shutter")
+            trajectory = Trajectory("trajectory")
+        self.arm, self.sample, self.i0, self.shutter, self.trajectory = arm, sample, i0, shutter, trajectory
+        self.detector = self.file_detector("hdf5")
 
     def geometry(self, position: float) -> Geometry:
         """Return where the detector is when the arm stands at a position (degrees)."""
@@ -152,124 +164,121 @@ class Beamline:
         path.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
         return Recipe.load(path)
 
+    def file_detector(self, files: FileKind, *, name: str | None = None) -> FrameDetector:
+        """Return a detector in the detector's place that writes other files, or has another name.
+
+        Parameters
+        ----------
+        files
+            "hdf5": one growing file a run; "tiff", "npy": one file a frame.
+        name
+            Of the same name, it takes the same frames; of another, its own.
+        """
+        with init_devices(set_name=False):
+            detector = FrameDetector(
+                name or self._name, self.directory, self._shape, self._exposer(name), self._exposure_time, files
+            )
+        return detector
+
+    def classic_detector(
+        self, spec: "Spec | None" = None, *, frames_per_event: int = 1, name: str | None = None
+    ) -> "ClassicDetector":
+        """Return a detector in the detector's place, as classic ophyd has it.
+
+        Parameters
+        ----------
+        spec
+            None: frames stand in the events. "AD_HDF5_SWMR", "AD_TIFF", "NPY_SEQ": it writes files, and tells of them
+            in Resource and Datum documents.
+        frames_per_event
+            How many an event has.
+        name
+            Of the same name, it takes the same frames; of another, its own.
+        """
+        from bluesky_powder.sim.classic import Blocking, ClassicDetector, ResourceDetector
+
+        loop = get_bluesky_event_loop()
+        arguments = (name or self._name, self._shape, Blocking(self._exposer(name), loop), self._exposure_time)
+        if spec is None:
+            return ClassicDetector(*arguments, frames_per_event)
+        return ResourceDetector(*arguments, frames_per_event, directory=self.directory, spec=spec)
+
+    def recorder(
+        self, columns: Sequence[str] = ("two_theta", "sample_x", "i0"), *, samples: int = 1, name: str = "panda"
+    ) -> Recorder:
+        """Return what writes positions and monitor of every light frame to a file, as a PandA does.
+
+        Parameters
+        ----------
+        columns
+            What it captures.
+        samples
+            Rows a frame; the monitor's counts are spread over them.
+        name
+            Of the device; data keys are ``panda-two_theta`` ...
+        """
+        with init_devices(set_name=False):
+            recorder = Recorder(name, self.directory, columns, samples, partial(self._listen, name))
+        return recorder
+
+    def _exposer(self, name: str | None) -> "_Exposer":
+        camera = Camera(self._world, "" if name in (None, self._name) else str(name))
+        return _Exposer(camera, self._moment, self._done)
+
+    def _listen(self, name: str, listener: Listener | None) -> None:
+        if listener is None:
+            self._listeners.pop(name, None)
+        else:
+            self._listeners[name] = listener
+
+    async def _moment(self, frame: int) -> Moment:
+        """Return how everything stands for a frame, counted since the detector was triggered."""
+        shutter = await self.shutter.get_value()
+        point = self.trajectory.at(frame)
+        if point is None:
+            arm, sample = await asyncio.gather(self.arm.readback.get_value(), self.sample.readback.get_value())
+            return Moment(arm, sample, shutter.value)
+        await asyncio.gather(self.arm.place(point.arm), self.sample.place(point.sample))
+        return Moment(point.arm, point.sample, shutter.value)
+
+    def _done(self, exposure: Exposure, counts: float) -> None:
+        self._set_i0(counts)
+        if exposure.moment.shutter == "open":
+            for listener in list(self._listeners.values()):
+                listener(exposure)
+
+
+class _Exposer:
+    """What one detector asks of the beamline."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        moment: Callable[[int], Awaitable[Moment]],
+        done: Callable[[Exposure, float], None],
+    ) -> None:
+        self._camera = camera
+        self._moment = moment
+        self._done = done
+        self._frames = 0
+        self._counts = 0.0
+        self._last: Exposure | None = None
+
+    async def begin(self) -> None:
+        self._frames, self._counts = 0, 0.0
+
     async def expose(self, exposure_time: float) -> npt.NDArray[np.uint32]:
-        """Return the next frame: what the detector does when it is triggered."""
-        arm, sample = await asyncio.gather(self.arm.readback.get_value(), self.sample.readback.get_value())
+        moment = await self._moment(self._frames)
         self._frames += 1
-        beam = np.random.default_rng([self._seed, _BEAM, self._frames])
-        # A ring current that decays, and a monochromator that trembles.
-        flux = math.exp(-self._frames / 500) * (1 + 0.02 * beam.standard_normal())
-        self._pending = float(round(self._monitor_rate * exposure_time * max(flux, 0.1)))
-        noise = np.random.default_rng([self._seed, _NOISE, self._frames])
-        return await asyncio.to_thread(self._render, arm, sample, self._pending, noise)
+        self._last = await asyncio.to_thread(self._camera.expose, moment, exposure_time)
+        return self._last.frame
 
     async def done(self) -> None:
-        """Show the monitor of the frame that was just written."""
-        self._set_i0(self._pending)
-
-    def _render(self, arm: float, sample: float, monitor: float, noise: np.random.Generator) -> npt.NDArray[np.uint32]:
-        if arm not in self._views:
-            self._views[arm] = View(self.geometry(arm), self._specimen, POLARIZATION)
-            while len(self._views) > _VIEWS_KEPT:
-                self._views.popitem(last=False)
-        self._views.move_to_end(arm)
-        return self._views[arm].expose(self._specimen.at(sample), monitor, noise)
-
-
-def arm_scan(
-    beamline: Beamline,
-    positions: Sequence[float],
-    exposures: int | Sequence[int],
-    *,
-    still_at: Collection[float] = (),
-    md: dict[str, Any] | None = None,
-) -> MsgGenerator[str]:
-    """Take some exposures at each position of the arm, every one on fresh sample unless told otherwise.
-
-    Parameters
-    ----------
-    beamline
-        Where.
-    positions
-        Of the arm, degrees.
-    exposures
-        How many at each position, or one number for each.
-    still_at
-        Positions at which the sample stays where it is.
-    md
-        More for the start document.
-
-    Returns
-    -------
-    generator
-        A plan for the RunEngine, one event per exposure in the stream `primary`; its result is the run's uid.
-    """
-    numbers = [exposures] * len(positions) if isinstance(exposures, int) else list(exposures)
-    start = {
-        "plan_name": "arm_scan",
-        "detectors": [beamline.detector.name],
-        "motors": [beamline.arm.name],
-        "num_points": sum(numbers),
-        "hints": {"dimensions": [([beamline.arm.name], "primary")]},
-        **(md or {}),
-    }
-    readables = [beamline.detector, beamline.i0, beamline.arm, beamline.sample]
-
-    @bpp.stage_decorator([beamline.detector])
-    @bpp.run_decorator(md=start)
-    def inner() -> MsgGenerator[None]:
-        for position, number in zip(positions, numbers, strict=True):
-            yield from bps.mv(beamline.arm, position)
-            for _ in range(number):
-                yield from bps.checkpoint()
-                if position not in still_at:
-                    yield from bps.mvr(beamline.sample, beamline.beam_width)
-                yield from bps.trigger_and_read(readables)
-
-    return (yield from inner())
+        if self._last is not None:
+            self._counts += self._last.monitor
+            self._done(self._last, self._counts)
 
 
 def _need_event_loop() -> None:
     if get_bluesky_event_loop() is None:
         raise NoRunEngine("make the RunEngine first (`RE = RunEngine()`): devices connect in its event loop")
-
-
-def _goniometer_text(detector: Detector, distance: float, wavelength: float) -> str:
-    """Return a goniometer file (version 2, as pyFAI writes and reads them) for an arm that goes up.
-
-    Position 0 has the detector's centre in the beam; `pos` degrees on, the arm has turned the centre to a scattering
-    angle of `pos`: rot2 = scale * pos + offset, with a negative scale because positive rot2 turns the detector down.
-    """
-    rows, columns = detector.shape
-    name, config = detector_config(detector)
-    parameters = {
-        "dist": distance,
-        "poni1": rows * detector.pixel1 / 2,
-        "poni2": columns * detector.pixel2 / 2,
-        "rot1": 0.0,
-        "offset": 0.0,
-        "scale": -math.pi / 180,
-    }
-    transformation = {
-        "content": "GeometryTransformation",
-        "param_names": list(parameters),
-        "pos_names": ["pos"],
-        "dist_expr": "dist",
-        "poni1_expr": "poni1",
-        "poni2_expr": "poni2",
-        "rot1_expr": "rot1",
-        "rot2_expr": "scale * pos + offset",
-        "rot3_expr": "0.0",
-        "constants": {"pi": math.pi},
-    }
-    content = {
-        "content": "Goniometer calibration v2",
-        "detector": name,
-        "detector_config": config,
-        "wavelength": wavelength,
-        "param": list(parameters.values()),
-        "param_names": list(parameters),
-        "pos_names": ["pos"],
-        "trans_function": transformation,
-    }
-    return json.dumps(content, indent=2) + "\n"

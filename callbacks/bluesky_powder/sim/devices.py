@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +32,17 @@ from ophyd_async.core import (
 )
 from ophyd_async.core import StandardReadableFormat as Format
 
-from bluesky_powder.sim.writer import DATASET, FrameFile, next_free
+from bluesky_powder.sim.writer import FileKind, FrameWriter, open_writer
 
 _READBACK_PERIOD = 0.05
 
 
 class Exposer(Protocol):
     """What the detector asks of the world: a frame of the moment, and to be told when it is written."""
+
+    async def begin(self) -> None:
+        """Take note that the detector was triggered."""
+        ...
 
     async def expose(self, exposure_time: float) -> npt.NDArray[np.uint32]:
         """Return the next frame, given the exposure time in s."""
@@ -96,6 +99,11 @@ class Axis(StandardReadable, StandardMovable[float]):
         self.setpoint = soft_signal_rw(float, position, units=units)
         super().__init__(name=name)
 
+    async def place(self, position: float) -> None:
+        """Stand at a position at once, as a motion controller that flies puts it there."""
+        await self.setpoint.set(position)
+        self._report(position)
+
     @cached_property
     def movable_logic(self) -> MovableLogic[float]:
         """How it moves."""
@@ -144,6 +152,7 @@ class _Acquire(DetectorAcquireLogic):
 
     async def _take_frames(self, number: int) -> None:
         exposure_time = await self._trigger.exposure_time.get_value()
+        await self._exposer.begin()
         for _ in range(number):
             began = time.monotonic()
             frame = await self._exposer.expose(exposure_time)
@@ -152,28 +161,29 @@ class _Acquire(DetectorAcquireLogic):
 
 
 class _Data(DetectorDataLogic):
-    """One new file per run; a frame is announced when a reader can see it."""
+    """One new file, or folder of files, per run; a frame is announced when a reader can see it."""
 
-    def __init__(self, directory: Path, shape: tuple[int, int]) -> None:
+    def __init__(self, directory: Path, shape: tuple[int, int], files: FileKind) -> None:
         self._directory = directory
         self._shape = shape
-        self._file: FrameFile | None = None
+        self._files: FileKind = files
+        self._file: FrameWriter | None = None
         self._written, self._announce = soft_signal_r_and_setter(int)
 
     async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
-        self._file = FrameFile(next_free(self._directory, datakey_name), self._shape, np.uint32)
+        self._file = open_writer(self._files, self._directory, datakey_name, self._shape, np.uint32)
         self._announce(0)
         frames = StreamResourceInfo(
             data_key=datakey_name,
             shape=self._shape,
             chunk_shape=(1, *self._shape),
             dtype_numpy=np.dtype(np.uint32).str,
-            parameters={"dataset": DATASET},
+            parameters=self._file.parameters,
         )
         return StreamResourceDataProvider(
-            uri="file://localhost" + quote(self._file.path.as_posix()),
+            uri=self._file.uri,
             resources=[frames],
-            mimetype="application/x-hdf5",
+            mimetype=self._file.mimetype,
             collections_written_signal=self._written,
         )
 
@@ -195,7 +205,7 @@ class _Data(DetectorDataLogic):
 
 
 class FrameDetector(StandardDetector):
-    """An area detector that writes each run to an HDF5 file of its own and tells of it in StreamResource documents.
+    """An area detector that writes each run to files of its own and tells of them in StreamResource documents.
 
     Parameters
     ----------
@@ -209,13 +219,21 @@ class FrameDetector(StandardDetector):
         Where frames come from.
     exposure_time
         s, unless a plan prepares another.
+    files
+        "hdf5": one growing file a run; "tiff", "npy": one file a frame.
     """
 
     def __init__(
-        self, name: str, directory: Path, shape: tuple[int, int], exposer: Exposer, exposure_time: float
+        self,
+        name: str,
+        directory: Path,
+        shape: tuple[int, int],
+        exposer: Exposer,
+        exposure_time: float,
+        files: FileKind = "hdf5",
     ) -> None:
         self.exposure_time = soft_signal_rw(float, exposure_time, units="s")
         trigger = _Trigger(self.exposure_time)
-        data = _Data(directory, shape)
+        data = _Data(directory, shape, files)
         self.add_detector_logics(trigger, _Acquire(exposer, trigger, data), data)
         super().__init__(name=name)

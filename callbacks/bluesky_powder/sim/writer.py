@@ -1,18 +1,53 @@
-"""Frames to HDF5 as fast area detectors write them: one chunk a frame, bitshuffle and LZ4, readable while it grows."""
+"""Detector files: growing HDF5 as fast detectors write it, numbered files as slow ones do, and columns of numbers."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
+from urllib.parse import quote
 
 import h5py
 import hdf5plugin
+import numpy as np
 import numpy.typing as npt
+import tifffile
 
 DATASET = "/entry/data/data"
+_COLUMN_CHUNK = 1024
+
+FileKind = Literal["hdf5", "tiff", "npy"]
+EXTENSIONS: Mapping[str, str] = {"hdf5": ".h5", "tiff": ".tif", "npy": ".npy"}
+
+
+class FrameWriter(Protocol):
+    """Takes the frames of one run."""
+
+    mimetype: str
+    frames: int
+
+    @property
+    def uri(self) -> str:
+        """Where, as StreamResource documents say it."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is to be known beyond that, as StreamResource documents say it."""
+        ...
+
+    def append(self, frame: npt.NDArray[Any]) -> None:
+        """Write a frame; afterwards a reader can see it. What is closed stays as it is."""
+        ...
+
+    def close(self) -> None:
+        """End; twice does no harm."""
+        ...
 
 
 class FrameFile:
     """A growing file of frames, shape (n, rows, columns), open for one writer and many readers (SWMR).
+
+    One chunk a frame, bitshuffle and LZ4.
 
     Parameters
     ----------
@@ -23,6 +58,8 @@ class FrameFile:
     dtype
         Of the frames.
     """
+
+    mimetype = "application/x-hdf5"
 
     def __init__(self, path: Path, shape: tuple[int, int], dtype: npt.DTypeLike) -> None:
         self.path = path
@@ -40,6 +77,16 @@ class FrameFile:
         )
         self._file.swmr_mode = True
 
+    @property
+    def uri(self) -> str:
+        """Of the file."""
+        return uri_of(self.path)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The dataset."""
+        return {"dataset": DATASET}
+
     def append(self, frame: npt.NDArray[Any]) -> None:
         """Write and flush a frame; afterwards a reader can see it. A closed file stays as it is."""
         with self._lock:
@@ -55,8 +102,135 @@ class FrameFile:
             self._file.close()
 
 
-def next_free(directory: Path, stem: str) -> Path:
+class FrameSequence:
+    """One file a frame in a folder of their own, numbered from 0.
+
+    Parameters
+    ----------
+    folder
+        Where; must not exist yet.
+    kind
+        Of the files.
+    name
+        Template of the file names, with one number to fill in: ``frame_{:06d}.tif``.
+    """
+
+    def __init__(self, folder: Path, kind: Literal["tiff", "npy"], name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.frames = 0
+        self.mimetype = f"multipart/related;type={'image/tiff' if kind == 'tiff' else 'application/x-npy'}"
+        self._write = _write_tiff if kind == "tiff" else _write_npy
+        self._lock = threading.Lock()
+        self._closed = False
+        folder.mkdir(parents=True)
+
+    @property
+    def uri(self) -> str:
+        """Of the folder, with a slash at its end."""
+        return f"{uri_of(self.folder)}/"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The template of file names."""
+        return {"template": self.name}
+
+    def append(self, frame: npt.NDArray[Any]) -> None:
+        """Write a frame as the next file."""
+        with self._lock:
+            if not self._closed:
+                self._write(self.folder / self.name.format(self.frames), frame)
+                self.frames += 1
+
+    def close(self) -> None:
+        """Write no more."""
+        with self._lock:
+            self._closed = True
+
+
+class ColumnFile:
+    """A growing file of numbers, one dataset a column, as a PandA writes what it captures (SWMR).
+
+    Parameters
+    ----------
+    path
+        Where; must not exist yet.
+    columns
+        Names; the dataset of `x` is ``/x``.
+    """
+
+    mimetype = "application/x-hdf5"
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.rows = 0
+        self.chunk = _COLUMN_CHUNK
+        self._lock = threading.Lock()
+        self._file = h5py.File(path, "x", libver="latest")
+        self._data = {
+            name: self._file.create_dataset(name, (0,), np.float64, maxshape=(None,), chunks=(_COLUMN_CHUNK,))
+            for name in columns
+        }
+        self._file.swmr_mode = True
+
+    @property
+    def uri(self) -> str:
+        """Of the file."""
+        return uri_of(self.path)
+
+    def append(self, rows: Mapping[str, Sequence[float]]) -> None:
+        """Write some rows, all columns equally many, and flush them."""
+        (number,) = {len(values) for values in rows.values()}
+        with self._lock:
+            if self._file:
+                for name, data in self._data.items():
+                    data.resize(self.rows + number, axis=0)
+                    data[self.rows :] = rows[name]
+                    data.flush()
+                self.rows += number
+
+    def close(self) -> None:
+        """Close the file; twice does no harm."""
+        with self._lock:
+            self._file.close()
+
+
+def open_writer(
+    kind: FileKind, directory: Path, stem: str, shape: tuple[int, int], dtype: npt.DTypeLike
+) -> FrameWriter:
+    """Begin the next file, or folder of files, of a detector.
+
+    Parameters
+    ----------
+    kind
+        Of files.
+    directory
+        Where.
+    stem
+        How their names begin.
+    shape, dtype
+        Of frames.
+    """
+    if kind == "hdf5":
+        return FrameFile(next_free(directory, stem), shape, dtype)
+    return FrameSequence(next_free(directory, stem, ""), kind, f"{stem}_{{:06d}}{EXTENSIONS[kind]}")
+
+
+def next_free(directory: Path, stem: str, extension: str = ".h5") -> Path:
     """Return the first of `stem_00001.h5`, `stem_00002.h5` ... after those that a directory holds already."""
-    numbers = (path.stem.removeprefix(f"{stem}_") for path in directory.glob(f"{stem}_*.h5"))
+    numbers = (path.stem.removeprefix(f"{stem}_") for path in directory.glob(f"{stem}_*{extension}"))
     last = max((int(number) for number in numbers if number.isdigit()), default=0)
-    return directory / f"{stem}_{last + 1:05d}.h5"
+    return directory / f"{stem}_{last + 1:05d}{extension}"
+
+
+def uri_of(path: Path) -> str:
+    """Return the URI of a file on this machine."""
+    return "file://localhost" + quote(path.as_posix())
+
+
+def _write_tiff(path: Path, frame: npt.NDArray[Any]) -> None:
+    tifffile.imwrite(path, frame)
+
+
+def _write_npy(path: Path, frame: npt.NDArray[Any]) -> None:
+    np.save(path, frame, allow_pickle=False)
