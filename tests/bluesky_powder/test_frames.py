@@ -12,8 +12,8 @@ from bluesky_powder.frames import Frame, Patience, RunFrames, Skipped, Wanted
 from bluesky_powder.frames.frame import as_images, images_per_event
 from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.join import Announced, EventNote, Join, Recent
-from bluesky_powder.frames.resources import local_path
-from bluesky_powder.frames.tiff import file_name, files_per_event
+from bluesky_powder.frames.numbered import file_name, files_per_event
+from bluesky_powder.frames.reach import local_path
 from raw_runs import SHAPE, datum_run, images, inline_run, stream_run, tiff_run, write_hdf5
 
 ARM = Wanted("det", None, {"pos": "two_theta"}, None)
@@ -70,7 +70,7 @@ def test_file_name_that_cannot_be_filled_says_so():
 def test_files_per_event_follows_tiled_plugins(count, parameters, files):
     from bluesky_tiled_plugins.writing.consolidators import TIFFConsolidator
 
-    assert files_per_event(count, parameters) == files
+    assert files_per_event((count, 40, 50), parameters) == files
     key = {"dtype": "array", "shape": [count, 40, 50], "dtype_numpy": "<i4", "source": ""}
     resource = {"mimetype": "multipart/related;type=image/tiff", "uri": "file://localhost/a", "data_key": "det"}
     resource["parameters"] = {"template": "{:d}.tif", **parameters}

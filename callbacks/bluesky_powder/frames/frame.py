@@ -1,5 +1,6 @@
 """What comes out of this room: the images of one raw event with everything that reducing them needs, or why not."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -121,7 +122,7 @@ def as_images(array: NDArray[Any]) -> NDArray[Any]:
     Parameters
     ----------
     array
-        (rows, columns), (k, rows, columns) or (1, k, rows, columns).
+        (rows, columns), (k, rows, columns), (1, k, rows, columns) or (k, 1, rows, columns).
 
     Raises
     ------
@@ -133,8 +134,8 @@ def as_images(array: NDArray[Any]) -> NDArray[Any]:
         raise FrameSkipped(f"the frame's dtype {array.dtype} is not a real number")
     if array.ndim == 2:
         return array[np.newaxis]
-    if array.ndim == 4 and array.shape[0] == 1:
-        array = array[0]
+    if array.ndim == 4 and 1 in array.shape[:2]:
+        array = array.reshape(-1, *array.shape[2:])
     if array.ndim != 3 or 0 in array.shape:
         raise FrameSkipped(f"the frame has shape {array.shape}; need (rows, columns) or (k, rows, columns)")
     return array
@@ -145,9 +146,24 @@ def is_image(data_key: Mapping[str, Any]) -> bool:
     return sum(size != 1 for size in data_key.get("shape") or ()) >= 2
 
 
+def event_shape(data_key: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of an event's images, (k, rows, columns), or (rows, columns) where nothing tells of a k.
+
+    Parameters
+    ----------
+    data_key
+        The descriptor's entry.
+    parameters
+        Of the StreamResource; `multiplier` (older: `frame_per_point`) is put before a shape that does not have it.
+    """
+    given: Sequence[Any] = data_key.get("shape") or ()
+    shape = tuple(size if isinstance(size, int) else 1 for size in given)
+    count = int(parameters.get("multiplier") or parameters.get("frame_per_point") or 0)
+    if count and (len(shape) < 3 or shape[0] != count):
+        return (count, *(shape[1:] if len(shape) > 2 and shape[0] == 1 else shape))
+    return shape
+
+
 def images_per_event(data_key: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
     """Return how many images an event has, after its descriptor and the file's parameters."""
-    shape: Sequence[Any] = data_key.get("shape") or ()
-    if len(shape) >= 3 and isinstance(shape[-3], int) and shape[-3] > 1:
-        return shape[-3]
-    return int(parameters.get("multiplier") or parameters.get("frame_per_point") or 1)
+    return max(math.prod(event_shape(data_key, parameters)[:-2]), 1)

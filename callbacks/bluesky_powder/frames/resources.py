@@ -1,20 +1,32 @@
 """StreamResource documents: from an index in a stream to the images in a file."""
 
-import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import Images, images_per_event
-from bluesky_powder.frames.hdf5 import Hdf5Files, Hdf5Images
-from bluesky_powder.frames.patience import Patience
-from bluesky_powder.frames.tiff import TiffImages, file_name, files_per_event
+from bluesky_powder.frames import jpeg, npy, tiff
+from bluesky_powder.frames.frame import Images, event_shape, images_per_event
+from bluesky_powder.frames.hdf5 import Hdf5Images
+from bluesky_powder.frames.numbered import FileImages, file_name, files_per_event
+from bluesky_powder.frames.reach import Reach, Whereabouts, local_path
+from bluesky_powder.frames.region import JoinedImages, RegionImages, region_of
+
+__all__ = ["StreamResource", "local_path"]
 
 HDF5 = "application/x-hdf5"
-TIFF = "multipart/related;type=image/tiff"
+TIFF, JPEG, NPY = "image/tiff", "image/jpeg", "application/x-npy"
+_MANY = "multipart/related;type="
+_READERS: Mapping[str, tuple[str, Callable[[Path], Any]]] = {
+    TIFF: ("TIFF", tiff.load),
+    JPEG: ("JPEG", jpeg.load),
+    NPY: (".npy", npy.load),
+}
+_NPY_TEMPLATE = "%s_%d.npy"
+"""Numbered .npy files bring no template; the consolidators take this one."""
+MOST_FILES = 10_000
 
 
 @dataclass
@@ -23,82 +35,149 @@ class StreamResource:
 
     Attributes
     ----------
-    uid, mimetype, uri, parameters
+    uid, data_key, mimetype, uri, parameters
         As in the document.
+    shape
+        Of an event's images, as the descriptor has it.
     count
         Images an event.
     first
         Index at which the file itself begins; 0 unless indices go on from an earlier file.
     begun
         Whether a StreamDatum of it has come.
+    begin, events
+        The index announced first, and how many have been announced.
+    row
+        Events of the stream that are in earlier files.
     """
 
     uid: str
+    data_key: str
     mimetype: str
     uri: str
     parameters: Mapping[str, Any]
+    shape: tuple[int, ...]
     count: int
     first: int = 0
     begun: bool = False
+    begin: int = 0
+    events: int = 0
+    row: int = 0
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
 
     @classmethod
     def of(cls, document: Mapping[str, Any], data_key: Mapping[str, Any]) -> "StreamResource":
         """Take a document, with the descriptor's entry for the frames."""
-        parameters = document.get("parameters") or {}
-        count = images_per_event(data_key, parameters)
-        return cls(document["uid"], str(document.get("mimetype")), str(document.get("uri")), parameters, count)
+        given = document.get("parameters")
+        parameters = given if isinstance(given, Mapping) else {}
+        return cls(
+            uid=document["uid"],
+            data_key=str(document.get("data_key")),
+            mimetype=str(document.get("mimetype")).replace(" ", "").lower(),
+            uri=str(document.get("uri")),
+            parameters=parameters,
+            shape=event_shape(data_key, parameters),
+            count=images_per_event(data_key, parameters),
+        )
 
-    def images(self, index: int, files: Hdf5Files, patience: Patience) -> Images:
+    def images(self, index: int, stream: str, reach: Reach) -> Images:
         """Return the images at an index of the stream.
+
+        Parameters
+        ----------
+        index
+            As the StreamDatum has it.
+        stream
+            Name of the stream.
+        reach
+            What the readers of the run share.
 
         Raises
         ------
         FrameSkipped
             If this kind of resource is not read here.
         """
-        path = local_path(self.uri)
-        kind = self.mimetype.replace(" ", "").lower()
-        if kind == HDF5:
-            return self._hdf5(path, index - self.first, files)
-        if kind == TIFF:
-            return self._tiff(path, index - self.first, patience)
-        raise FrameSkipped(f"frames of type {self.mimetype} are not read here; known are {HDF5} and {TIFF}")
+        row = self.row + index - (self.begin if self._is_numbered else self.first)
+        remote = reach.remote_images(stream, self.data_key, row, self.count)
+        try:
+            path = reach.path(self.uri)
+        except FramesUnavailable:
+            if remote is None:
+                raise
+            return remote
+        try:
+            first_file, local = self._local(path, index - self.first, reach)
+        except FrameSkipped:
+            if remote is None:
+                raise
+            return remote
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise FrameSkipped(f"the parameters of the StreamResource {self.uri} make no sense: {error}") from error
+        return self.whereabouts.choose(local, first_file, remote)
 
-    def _hdf5(self, path: str, index: int, files: Hdf5Files) -> Images:
-        dataset = self.parameters.get("dataset")
+    @property
+    def _is_numbered(self) -> bool:
+        """Whether the URI is what stands before the numbers of files, rather than a file."""
+        return bool(self.parameters.get("template")) or (
+            self.mimetype == _MANY + NPY and not self.uri.lower().endswith(".npy")
+        )
+
+    def _local(self, path: str, index: int, reach: Reach) -> tuple[str, Images]:
+        """Return the images as the file has them, with its path."""
+        kind = self.mimetype.removeprefix(_MANY)
+        if kind == HDF5:
+            return self._hdf5(path, index, reach)
+        if kind not in _READERS:
+            known = ", ".join((HDF5, *(_MANY + known for known in _READERS), *_READERS))
+            raise FrameSkipped(f"frames of type {self.mimetype} are not read here; known are {known}")
+        name, load = _READERS[kind]
+        if self._is_numbered:
+            paths = self._numbered(path, index)
+        else:
+            load, paths = self._within(kind, index), (Path(path),)
+        return str(paths[0]), FileImages(paths, load, name, self.count, reach.patience)
+
+    def _within(self, kind: str, index: int) -> Callable[[Path], Any]:
+        """Return what reads the images of one event out of a file that holds them all."""
+        if kind == TIFF:
+            return partial(tiff.load_pages, first=index * self.count, stop=(index + 1) * self.count)
+        if kind == NPY:
+            return partial(npy.load_rows, index=index, count=self.count)
+        if index:
+            raise FrameSkipped(
+                f"{self.uri} is one image, number {index} is not in it; its StreamResource has no template"
+            )
+        return jpeg.load
+
+    def _numbered(self, path: str, index: int) -> tuple[Path, ...]:
+        """Return the files of an event."""
+        parameters = self.parameters
+        if self.mimetype == _MANY + NPY:
+            parameters = {**parameters, "chunk_shape": (1, *self.shape)}
+        template, filename = str(parameters.get("template") or _NPY_TEMPLATE), str(parameters.get("filename") or "")
+        many = files_per_event(self.shape, parameters)
+        if many > MOST_FILES:
+            raise FrameSkipped(f"{many} files an event are not read here; see the parameters of {self.uri}")
+        numbers = range(index * many, (index + 1) * many)
+        return tuple(Path(_joined(path, file_name(template, filename, number))) for number in numbers)
+
+    def _hdf5(self, path: str, index: int, reach: Reach) -> tuple[str, Images]:
+        # How to open the file (swmr, locking) is the reader's own choice; it opens finished and growing ones alike.
+        dataset = str(self.parameters.get("dataset") or self.parameters.get("path") or "")
         if not dataset:
             raise FrameSkipped(f"the StreamResource of {path} names no dataset")
-        for odd in ("template", "slice"):
-            if self.parameters.get(odd):
-                raise FrameSkipped(f"HDF5 frames with {odd!r} in their StreamResource are not read here")
-        return Hdf5Images(files, Path(path), str(dataset), index, self.count)
-
-    def _tiff(self, path: str, index: int, patience: Patience) -> Images:
-        template = self.parameters.get("template")
-        if not template:
-            return TiffImages((Path(path),), (index * self.count, (index + 1) * self.count), patience)
-        many = files_per_event(self.count, self.parameters)
-        names = (
-            file_name(str(template), str(self.parameters.get("filename", "")), number)
-            for number in range(index * many, (index + 1) * many)
-        )
-        return TiffImages(tuple(Path(_joined(path, name)) for name in names), None, patience)
-
-
-def local_path(uri: str) -> str:
-    """Return the path of a file:// URI on this machine; a trailing slash stays.
-
-    Raises
-    ------
-    FramesUnavailable
-        If the URI points elsewhere.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        raise FramesUnavailable(f"{uri}: only file:// URIs are read here")
-    if parts.netloc not in ("", "localhost"):
-        raise FramesUnavailable(f"{uri}: this file is on {parts.netloc}, not on this machine")
-    return posixpath.normpath(unquote(parts.path)) + ("/" if parts.path.endswith("/") else "")
+        paths: tuple[Path, ...] = (Path(path),)
+        count = self.count
+        if self.parameters.get("template"):
+            paths = self._numbered(path, index)
+            index, count = 0, max(self.count // len(paths), 1)
+        parts: list[Images]
+        if self.parameters.get("slice"):
+            region = region_of(self.parameters["slice"])
+            parts = [RegionImages(reach.hdf5, reach.patience, each, dataset, region, index, count) for each in paths]
+        else:
+            parts = [Hdf5Images(reach.hdf5, each, dataset, index, count) for each in paths]
+        return str(paths[0]), parts[0] if len(parts) == 1 else JoinedImages(tuple(parts))
 
 
 def _joined(path: str, name: str) -> str:

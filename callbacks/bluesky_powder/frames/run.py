@@ -9,12 +9,13 @@ import event_model
 
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames.frame import Frame, Images, Skipped, Wanted, images_per_event, is_image
-from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.inline import InlineImages
 from bluesky_powder.frames.join import Announced, EventNote, Join, Pair, Recent
-from bluesky_powder.frames.legacy import DatumImages, Handlers
+from bluesky_powder.frames.legacy import Handlers
 from bluesky_powder.frames.numbers import Numbers
 from bluesky_powder.frames.patience import Patience
+from bluesky_powder.frames.reach import Reach
+from bluesky_powder.frames.remote import RemoteFrames
 from bluesky_powder.frames.resources import StreamResource
 
 Document = Mapping[str, Any]
@@ -41,6 +42,10 @@ class RunFrames:
         How long to wait for files.
     handlers
         Spec -> handler class, besides the installed ones.
+    root_map
+        Folder as the documents have it -> the same folder on this machine.
+    remote
+        Asked for frames whose file is not on this machine.
     """
 
     def __init__(
@@ -49,6 +54,9 @@ class RunFrames:
         run: str,
         patience: Patience,
         handlers: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        root_map: Mapping[str, str] | None = None,
+        remote: RemoteFrames | None = None,
     ) -> None:
         self.wanted = wanted
         self.run = run
@@ -56,9 +64,8 @@ class RunFrames:
         self.streams_left_out: list[str] = []
         self.image_keys: set[str] = set()
         self._numbers = Numbers(wanted)
-        self._patience = patience
-        self._hdf5 = Hdf5Files(patience)
-        self._handlers = Handlers(patience, handlers)
+        self._reach = Reach(run, patience, root_map, remote)
+        self._handlers = Handlers(self._reach, handlers)
         self._descriptors: dict[str, Document] = {}
         self._baselines: set[str] = set()
         self._join: Join | None = None
@@ -108,7 +115,7 @@ class RunFrames:
 
     def close(self) -> None:
         """Close all files."""
-        self._hdf5.close()
+        self._reach.close()
         self._handlers.close()
 
     def _descriptor(self, document: Document) -> None:
@@ -171,7 +178,8 @@ class RunFrames:
             return
         self._used_datums[datum_id] = datum
         descriptor = self._descriptors[event["descriptor"]]
-        images = DatumImages(self._handlers, self._resources[datum["resource"]], datum["datum_kwargs"])
+        resource, frames = self._resources[datum["resource"]], self.wanted.frames
+        images = self._handlers.images(resource, datum["datum_kwargs"], str(self.stream), frames, event["seq_num"])
         yield self._frame(event["seq_num"], self._count(event), images, _note_of(event), descriptor, event["time"])
 
     def _resource(self, document: Document) -> Iterator[Frame | Skipped]:
@@ -227,6 +235,9 @@ class RunFrames:
         if not resource.begun and known and self._next_index > 0 and indices.start >= self._next_index:
             same_file = any((other.uri, other.parameters) == (resource.uri, resource.parameters) for other in known)
             resource.first = 0 if same_file else indices.start
+        if not resource.begun:
+            resource.begin, resource.row = indices.start, sum(other.events for other in known)
+        resource.events += len(indices)
         resource.begun = True
         self._next_index = max(self._next_index, indices.stop)
 
@@ -235,7 +246,7 @@ class RunFrames:
             descriptor = self._descriptors[note.descriptor if note else announced.descriptor]
             resource = self._stream_resources[announced.resource]
             try:
-                images = resource.images(announced.index, self._hdf5, self._patience)
+                images = resource.images(announced.index, str(self.stream), self._reach)
             except FrameSkipped as reason:
                 yield Skipped(announced.seq_num, resource.count, str(reason))
                 continue

@@ -1,113 +1,64 @@
-"""Images in TIFF files: one file a frame, one an event, or pages of one file."""
+"""Images of a TIFF file: all of it, or some of its pages."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import as_images
-from bluesky_powder.frames.patience import Patience
 
-_PERCENT_NUMBER = re.compile(r"%[-+ 0#]*\d*(?:\.\d+)?d")
+_COLOUR = ("RGB", "PALETTE", "CMYK", "YCBCR", "CIELAB", "ICCLAB", "ITULAB")
 
 
-def file_name(template: str, filename: str, number: int) -> str:
-    """Return the name of a numbered file.
-
-    Parameters
-    ----------
-    template
-        Old style, ``%s%s_%06d.tif`` (the first %s is `filename`, further ones are empty), or new, ``_{:06d}.tif``.
-    filename
-        What the template's %s stands for.
-    number
-        Of the file.
+def load(path: Path) -> NDArray[Any]:
+    """Return all images of a file, (rows, columns) or (k, rows, columns).
 
     Raises
     ------
     FrameSkipped
-        If the template cannot be filled in.
+        If they are in colour, or differ in shape.
     """
-    text = template.replace("%s", filename, 1).replace("%s", "")
-    if _PERCENT_NUMBER.search(text):
-        return _PERCENT_NUMBER.sub(lambda match: match.group() % number, text)
-    try:
-        return text.format(number)
-    except (IndexError, KeyError, ValueError) as error:
-        raise FrameSkipped(f"the file name template {template!r} cannot be filled in: {error}") from error
+    with tifffile.TiffFile(path) as file:
+        _check_grey(path, file)
+        if len(file.series) == 1:
+            return file.series[0].asarray()
+        shapes = {page.shape for page in file.pages}
+        if len(shapes) > 1:
+            raise FrameSkipped(f"{path}: its pages differ in shape: {', '.join(map(str, sorted(shapes)))}")
+        return file.asarray(key=slice(None))
 
 
-def files_per_event(count: int, parameters: Mapping[str, Any]) -> int:
-    """Return over how many files the `count` images of an event are spread, by the rules of Tiled's consolidators."""
-    if given := parameters.get("files_per_datum"):
-        return int(given)
-    chunk = parameters.get("chunk_shape") or (1,)
-    if parameters.get("join_method") == "concat":
-        return max(count // int(chunk[0]), 1)
-    if parameters.get("multiplier") or parameters.get("frame_per_point"):
-        return count
-    if len(chunk) == 3 and count % int(chunk[0]) == 0:
-        return count // int(chunk[0])
-    return 1
+def load_pages(path: Path, first: int, stop: int) -> NDArray[Any]:
+    """Return some images of a file, (stop - first, rows, columns).
 
-
-@dataclass(frozen=True, slots=True)
-class TiffImages:
-    """Images of one event in TIFF files.
-
-    Attributes
-    ----------
-    paths
-        The files, in order.
-    pages
-        First and last + 1 page to read of each; None for all.
-    patience
-        How long to wait for a file.
+    Raises
+    ------
+    FrameSkipped
+        If they are in colour.
+    FramesUnavailable
+        If the file has fewer.
     """
+    with tifffile.TiffFile(path) as file:
+        _check_grey(path, file)
+        if len(file.pages) == 1 and len(file.series[0].shape) > 2:
+            # A stack written in one go may have one page only, which does not tell of the images behind it.
+            images = file.series[0].asarray(out="memmap")
+            images = images.reshape(-1, *images.shape[-2:])
+            _check_length(path, len(images), stop)
+            return images[first:stop].copy()
+        _check_length(path, len(file.pages), stop)
+        return file.asarray(key=slice(first, stop))
 
-    paths: tuple[Path, ...]
-    pages: tuple[int, int] | None
-    patience: Patience
 
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
+def _check_grey(path: Path, file: tifffile.TiffFile) -> None:
+    page = file.pages.first
+    if page.photometric is not None and page.photometric.name in _COLOUR:
+        raise FrameSkipped(
+            f"{path} is an image in colour ({page.photometric.name}), not counts; have the detector write grey frames"
+        )
 
-    def read(self) -> NDArray[Any]:
-        """Return the images, (k, rows, columns).
 
-        Raises
-        ------
-        FramesUnavailable
-            If a file is missing, damaged, or has too few pages.
-        """
-        parts = [self.patience.until_read(str(path.parent), partial(self._try, path)) for path in self.paths]
-        if len({part.shape[1:] for part in parts}) > 1:
-            raise FrameSkipped(
-                f"the files of one event differ in shape: {', '.join(str(part.shape) for part in parts)}"
-            )
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _try(self, path: Path) -> NDArray[Any]:
-        try:
-            with tifffile.TiffFile(path) as file:
-                if self.pages is None:
-                    return as_images(file.asarray())
-                first, stop = self.pages
-                if len(file.pages) < stop:
-                    raise FramesUnavailable(f"{path} has {len(file.pages)} pages, number {stop - 1} is not there")
-                return as_images(file.asarray(key=slice(first, stop)))
-        except FrameSkipped:
-            raise
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except Exception as error:
-            raise FramesUnavailable(f"{path} is no readable TIFF file: {error}") from error
+def _check_length(path: Path, length: int, stop: int) -> None:
+    if length < stop:
+        raise FramesUnavailable(f"{path} has {length} pages, number {stop - 1} is not there")
