@@ -1,0 +1,235 @@
+"""One scan of the simulated beamline, acquired and handed over in every way there is: the same patterns, bit for bit.
+
+`WAYS` is how detectors hand frames over: each row is taken by a RunEngine with the reduction subscribed. `BACK` is how
+the documents of a run that is over come back.
+"""
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import event_model
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from bluesky.utils import RunEngineInterrupted
+from event_model import RunRouter
+
+import azimuthal as az
+from bluesky_powder import PowderReduction, replay
+from bluesky_powder.sim import Beamline, arm_scan
+from raw_runs import Derived, assert_same_bits, copied
+
+SCAN = {"positions": (4.0, 9.0), "exposures": (2, 3), "still_at": (9.0,)}
+EVENTS, NPT = 5, 50
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a scan is acquired: a plan, given beamline and frames an event; and what the recipe says differently then."""
+
+    plan: Callable[[Beamline, int], Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def files(kind):
+    return Way(
+        lambda beamline, k: arm_scan(beamline, **SCAN, detector=beamline.file_detector(kind), frames_per_event=k)
+    )
+
+
+def classic(spec=None):
+    return Way(
+        lambda beamline, k: arm_scan(
+            beamline, **SCAN, detector=beamline.classic_detector(spec, frames_per_event=k), frames_per_event=k
+        )
+    )
+
+
+WAYS = {
+    "arrays in events": classic(),
+    "Resource, AD_TIFF": classic("AD_TIFF"),
+    "Resource, NPY_SEQ": classic("NPY_SEQ"),
+    "StreamResource, HDF5": files("hdf5"),
+    "StreamResource, TIFF": files("tiff"),
+}
+
+
+class Raw:
+    """Takes raw documents, as they were when they came."""
+
+    def __init__(self):
+        self.documents = []
+
+    def __call__(self, name, document):
+        self.documents.append((name, copied(document)))
+
+
+@pytest.fixture(scope="module")
+def RE():
+    return RunEngine(context_managers=[])
+
+
+def beamline_in(folder, **options):
+    small = az.Detector.from_name("Detector", shape=(16, 20), pixel1=2e-3, pixel2=2e-3)
+    return Beamline(folder, detector=small, exposure_time=1e-3, monitor_rate=1e9, **options)
+
+
+def recipe_of(beamline, **changes):
+    sections = {"integration": {"splitting": "bbox"}, "corrections": {"monitor": "i0"}, **changes}
+    return beamline.recipe(SCAN["positions"], npt=NPT, **sections)
+
+
+def live(RE, recipe, plan, *, pause=False):
+    """Run a plan with a live reduction; return what was derived, and the raw documents."""
+    derived, raw = Derived(), Raw()
+    with PowderReduction(recipe) as reduction:
+        reduction.subscribe(derived)
+        tokens = [RE.subscribe(each) for each in (reduction, raw)]
+        try:
+            if pause:
+                with pytest.raises(RunEngineInterrupted):
+                    RE(plan)
+                RE.resume()
+            else:
+                RE(plan)
+        finally:
+            for token in tokens:
+                RE.unsubscribe(token)
+        assert reduction.wait(60)
+    return derived, raw.documents
+
+
+def replayed(given, recipe, **options):
+    derived = Derived()
+    replay(given, recipe, derived, **options)
+    assert derived.stop["exit_status"] == "success", derived.stop
+    assert derived.stop["frames_skipped"] == 0, derived.stop
+    return derived
+
+
+@pytest.fixture(scope="module")
+def acquired(RE, tmp_path_factory):
+    """Return a function (way, frames an event) -> (live derived, raw documents, recipe); each is acquired once."""
+    done = {}
+
+    def acquire(way, per_event):
+        if (way, per_event) not in done:
+            beamline = beamline_in(tmp_path_factory.mktemp("scan"))
+            recipe = recipe_of(beamline, **WAYS[way].recipe)
+            done[way, per_event] = (*live(RE, recipe, WAYS[way].plan(beamline, per_event)), recipe)
+        return done[way, per_event]
+
+    return acquire
+
+
+@pytest.mark.parametrize("per_event", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
+def test_way_in_gives_the_same_patterns_live_and_replayed(acquired, way, per_event):
+    derived, documents, recipe = acquired(way, per_event)
+    assert derived.stop["exit_status"] == "success", derived.stop
+    assert derived.stop["frames_reduced"] == derived.stop["frames_seen"] == EVENTS * per_event, derived.stop
+    assert_same_bits(derived, acquired("arrays in events", per_event)[0])
+    assert_same_bits(derived, replayed(documents, recipe))
+
+
+@pytest.mark.parametrize("per_event", [1, 2])
+def test_ways_in_agree_on_what_the_engine_makes_of_the_frames(acquired, per_event):
+    derived, documents, recipe = acquired("arrays in events", per_event)
+    bins = recipe.bins.radial_bins()
+    events = [document["data"] for name, document in documents if name == "event"]
+    assert len(events) == EVENTS
+    for event, told in zip(events, derived.events["primary"], strict=True):
+        geometry = recipe.geometry.at({"pos": event["two_theta"]}, (16, 20))
+        engine = az.Integrator(geometry, bins, splitting="bbox", solid_angle="absolute", polarization=0.99)
+        frames = event["detector"].reshape(-1, 16, 20)
+        expected = az.union([engine.integrate(frame, monitor=event["i0"]) for frame in frames])
+        assert np.array_equal(told["data"]["intensity"], expected.intensity, equal_nan=True)
+        assert np.array_equal(told["data"]["sem"], expected.sem, equal_nan=True)
+        assert np.isfinite(expected.intensity).sum() > NPT / 3
+        assert told["data"]["pos"] == event["two_theta"]
+
+
+def through_json(documents):
+    """Return the lines of a document file, with arrays as lists."""
+    return [json.dumps([name, event_model.sanitize_doc(document)]) for name, document in documents]
+
+
+BACK = {
+    "lines of JSON": lambda documents: [json.loads(line) for line in through_json(documents)],
+}
+
+
+@pytest.mark.parametrize("back", BACK)
+@pytest.mark.parametrize("way", WAYS)
+def test_way_in_gives_the_same_patterns_when_it_comes_back(acquired, way, back):
+    derived, documents, recipe = acquired(way, 1)
+    assert_same_bits(replayed(BACK[back](documents), recipe), derived)
+
+
+@pytest.mark.parametrize("pace", ["live", "replay"])
+@pytest.mark.parametrize("way", ["arrays in events", "Resource, NPY_SEQ"])
+def test_way_in_through_a_run_router_that_makes_pages(acquired, way, pace):
+    expected, documents, recipe = acquired(way, 2)
+    derived, names = Derived(), set()
+    with PowderReduction(recipe, pace=pace) as reduction:
+        reduction.subscribe(derived)
+
+        def taker(name, document):
+            names.add(name)
+            reduction(name, document)
+
+        router = RunRouter([lambda *_: ([taker], [])])
+        for name, document in documents:
+            router(name, copied(document))
+    assert "event_page" in names
+    assert "event" not in names
+    assert_same_bits(derived, expected)
+
+
+def test_way_in_with_datum_pages(acquired):
+    expected, documents, recipe = acquired("Resource, NPY_SEQ", 1)
+    packed = event_model.pack_datum_page(*(document for name, document in documents if name == "datum"))
+    pages = [pair for pair in documents if pair[0] != "datum"]
+    at = next(n for n, (name, _) in enumerate(pages) if name == "event")
+    assert_same_bits(replayed([*pages[:at], ("datum_page", packed), *pages[at:]], recipe), expected)
+
+
+def with_a_pause(RE, plan, *, rewind):
+    """Return a plan whose second event is followed by a request for a pause, from another thread.
+
+    A pause at once goes back to the last checkpoint, which is then at the beginning; one that can wait does not.
+    """
+    saved, checkpoints = itertools.count(1), itertools.count(1)
+
+    def ask():
+        threading.Thread(target=RE.request_pause, args=(not rewind,)).start()
+        yield from bps.sleep(0.1)  # it comes while nothing is being exposed
+
+    def change(message):
+        if message.command == "checkpoint" and rewind and next(checkpoints) > 1:
+            return bps.null(), None
+        return None, ask() if message.command == "save" and next(saved) == 2 else None
+
+    return bpp.plan_mutator(plan, change)
+
+
+@pytest.mark.parametrize("rewind", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way, rewind):
+    beamline = beamline_in(tmp_path)
+    recipe = recipe_of(beamline, **WAYS[way].recipe)
+    plan = with_a_pause(RE, WAYS[way].plan(beamline, 1), rewind=rewind)
+    derived, documents = live(RE, recipe, plan, pause=True)
+    seq_nums = [document["seq_num"] for name, document in documents if name == "event"]
+    assert seq_nums == ([1, 2, 1, 2, 3, 4, 5] if rewind else [1, 2, 3, 4, 5])
+    assert derived.stop["exit_status"] == "success", derived.stop
+    assert [event["seq_num"] for event in derived.events["primary"]] == seq_nums
+    assert derived.stop["frames_replaced"] == len(seq_nums) - EVENTS
+    assert derived.latest("cumulative", "frames")[EVENTS] == EVENTS
+    assert_same_bits(derived, replayed(documents, recipe))
