@@ -65,15 +65,19 @@ def streamed(docs, per_event=1, descriptor=None):
         and doc["stream_resource"] == resource["uid"]
         and descriptor in (None, doc["descriptor"])
     ]
-    numbers = [per_event * index + k for span in spans for index in span for k in range(per_event)]
+    per_file = per_event if "npy" in resource["mimetype"] else 1
+    numbers = [
+        per_event // per_file * index + k for span in spans for index in span for k in range(per_event // per_file)
+    ]
     path = path_of(resource["uri"])
     if resource["mimetype"] == "application/x-hdf5":
         with h5py.File(path) as file:
             frames = file[resource["parameters"]["dataset"]][:][numbers]
     else:
+        template = resource["parameters"].get("template", "_{:d}.npy")
         read = tifffile.imread if "tiff" in resource["mimetype"] else np.load
-        frames = np.array([read(path + resource["parameters"]["template"].format(number)) for number in numbers])
-    return frames.reshape(-1, per_event, *frames.shape[1:])
+        frames = np.array([read(path + template.format(number)) for number in numbers])
+    return frames.reshape(-1, per_event, *frames.shape[-2:])
 
 
 def classic(docs):

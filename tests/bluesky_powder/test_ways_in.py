@@ -53,10 +53,12 @@ def classic(spec=None):
 
 WAYS = {
     "arrays in events": classic(),
+    "Resource, AD_HDF5": classic("AD_HDF5_SWMR"),
     "Resource, AD_TIFF": classic("AD_TIFF"),
     "Resource, NPY_SEQ": classic("NPY_SEQ"),
     "StreamResource, HDF5": files("hdf5"),
     "StreamResource, TIFF": files("tiff"),
+    "StreamResource, npy": files("npy"),
 }
 
 

@@ -170,7 +170,7 @@ class Beamline:
         Parameters
         ----------
         files
-            "hdf5": one growing file a run; "tiff", "npy": one file a frame.
+            "hdf5": one growing file a run; "tiff": one file a frame; "npy": one file an event.
         name
             Of the same name, it takes the same frames; of another, its own.
         """

@@ -210,10 +210,10 @@ class ResourceDetector(ClassicDetector):
             return file, file.path.name, {"frame_per_point": self.frames_per_event}
         folder = next_free(self.directory, self.name, "")
         if self.spec == "NPY_SEQ":
-            return FrameSequence(folder, "npy", f"{self.name}_{{:d}}.npy"), f"{folder.name}/{self.name}", {}
+            return FrameSequence(folder, "npy", self.name), f"{folder.name}/{self.name}", {}
         known = {
             "template": "%s%s_%6.6d.tif",
             "filename": self.name,
             "frame_per_point": self.frames_per_event,
         }
-        return FrameSequence(folder, "tiff", f"{self.name}_{{:06d}}.tif"), folder.name, known
+        return FrameSequence(folder, "tiff", self.name), folder.name, known

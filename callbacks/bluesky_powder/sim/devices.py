@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from ophyd_async.core import (
+    AsyncStatus,
     DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
@@ -26,6 +27,7 @@ from ophyd_async.core import (
     StreamResourceDataProvider,
     StreamResourceInfo,
     TimeoutCalculator,
+    TriggerInfo,
     default_mock_class,
     soft_signal_r_and_setter,
     soft_signal_rw,
@@ -168,10 +170,13 @@ class _Data(DetectorDataLogic):
         self._shape = shape
         self._files: FileKind = files
         self._file: FrameWriter | None = None
+        self.frames_per_event = 1
+        self._held: list[npt.NDArray[np.uint32]] = []
         self._written, self._announce = soft_signal_r_and_setter(int)
 
     async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
         self._file = open_writer(self._files, self._directory, datakey_name, self._shape, np.uint32)
+        self._held = []
         self._announce(0)
         frames = StreamResourceInfo(
             data_key=datakey_name,
@@ -191,9 +196,14 @@ class _Data(DetectorDataLogic):
         file = self._file
         if file is None:
             raise RuntimeError("the detector was not prepared: no file is open")
-        await asyncio.to_thread(file.append, frame)
+        # By convention a numbered .npy file holds an event, all others a frame.
+        per_file = self.frames_per_event if self._files == "npy" else 1
+        self._held.append(frame)
+        if len(self._held) == per_file:
+            await asyncio.to_thread(file.append, frame if per_file == 1 else np.stack(self._held))
+            self._held = []
         await done()
-        self._announce(file.frames)
+        self._announce(file.frames * per_file)
 
     async def stop(self) -> None:
         if self._file:
@@ -220,7 +230,7 @@ class FrameDetector(StandardDetector):
     exposure_time
         s, unless a plan prepares another.
     files
-        "hdf5": one growing file a run; "tiff", "npy": one file a frame.
+        "hdf5": one growing file a run; "tiff": one file a frame; "npy": one file an event.
     """
 
     def __init__(
@@ -234,6 +244,12 @@ class FrameDetector(StandardDetector):
     ) -> None:
         self.exposure_time = soft_signal_rw(float, exposure_time, units="s")
         trigger = _Trigger(self.exposure_time)
-        data = _Data(directory, shape, files)
-        self.add_detector_logics(trigger, _Acquire(exposer, trigger, data), data)
+        self._data = _Data(directory, shape, files)
+        self.add_detector_logics(trigger, _Acquire(exposer, trigger, self._data), self._data)
         super().__init__(name=name)
+
+    @AsyncStatus.wrap
+    async def prepare(self, value: TriggerInfo) -> None:
+        """Prepare for a number of frames."""
+        self._data.frames_per_event = value.collections_per_event
+        await super().prepare(value)

@@ -16,7 +16,7 @@ DATASET = "/entry/data/data"
 _COLUMN_CHUNK = 1024
 
 FileKind = Literal["hdf5", "tiff", "npy"]
-EXTENSIONS: Mapping[str, str] = {"hdf5": ".h5", "tiff": ".tif", "npy": ".npy"}
+_TYPES: Mapping[str, str] = {"tiff": "image/tiff", "npy": "application/x-npy"}
 
 
 class FrameWriter(Protocol):
@@ -103,7 +103,10 @@ class FrameFile:
 
 
 class FrameSequence:
-    """One file a frame in a folder of their own, numbered from 0.
+    """Numbered files in a folder of their own, one an `append`, numbered from 0.
+
+    They are named, and told of, as Tiled's consolidators expect: TIFF by folder and template, .npy by what all names
+    begin with.
 
     Parameters
     ----------
@@ -111,36 +114,40 @@ class FrameSequence:
         Where; must not exist yet.
     kind
         Of the files.
-    name
-        Template of the file names, with one number to fill in: ``frame_{:06d}.tif``.
+    stem
+        How their names begin.
     """
 
-    def __init__(self, folder: Path, kind: Literal["tiff", "npy"], name: str) -> None:
+    def __init__(self, folder: Path, kind: Literal["tiff", "npy"], stem: str) -> None:
         self.folder = folder
-        self.name = name
         self.frames = 0
-        self.mimetype = f"multipart/related;type={'image/tiff' if kind == 'tiff' else 'application/x-npy'}"
-        self._write = _write_tiff if kind == "tiff" else _write_npy
+        self.mimetype = f"multipart/related;type={_TYPES[kind]}"
+        self._kind = kind
+        self._stem = stem
         self._lock = threading.Lock()
         self._closed = False
         folder.mkdir(parents=True)
 
     @property
     def uri(self) -> str:
-        """Of the folder, with a slash at its end."""
-        return f"{uri_of(self.folder)}/"
+        """Of the folder, with a slash at its end; for .npy files up to the number."""
+        return f"{uri_of(self.folder)}/" + (quote(self._stem) if self._kind == "npy" else "")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The template of file names."""
-        return {"template": self.name}
+        """The template of TIFF file names."""
+        return {} if self._kind == "npy" else {"template": f"{self._stem}_{{:06d}}.tif"}
 
     def append(self, frame: npt.NDArray[Any]) -> None:
-        """Write a frame as the next file."""
+        """Write a frame, or a stack of them, as the next file."""
         with self._lock:
-            if not self._closed:
-                self._write(self.folder / self.name.format(self.frames), frame)
-                self.frames += 1
+            if self._closed:
+                return
+            if self._kind == "tiff":
+                tifffile.imwrite(self.folder / f"{self._stem}_{self.frames:06d}.tif", frame)
+            else:
+                np.save(self.folder / f"{self._stem}_{self.frames}.npy", frame, allow_pickle=False)
+            self.frames += 1
 
     def close(self) -> None:
         """Write no more."""
@@ -213,7 +220,7 @@ def open_writer(
     """
     if kind == "hdf5":
         return FrameFile(next_free(directory, stem), shape, dtype)
-    return FrameSequence(next_free(directory, stem, ""), kind, f"{stem}_{{:06d}}{EXTENSIONS[kind]}")
+    return FrameSequence(next_free(directory, stem, ""), kind, stem)
 
 
 def next_free(directory: Path, stem: str, extension: str = ".h5") -> Path:
@@ -226,11 +233,3 @@ def next_free(directory: Path, stem: str, extension: str = ".h5") -> Path:
 def uri_of(path: Path) -> str:
     """Return the URI of a file on this machine."""
     return "file://localhost" + quote(path.as_posix())
-
-
-def _write_tiff(path: Path, frame: npt.NDArray[Any]) -> None:
-    tifffile.imwrite(path, frame)
-
-
-def _write_npy(path: Path, frame: npt.NDArray[Any]) -> None:
-    np.save(path, frame, allow_pickle=False)
