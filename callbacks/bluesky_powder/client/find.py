@@ -38,6 +38,31 @@ def find(client: Any, uid: str) -> Any:
         return _exactly(client, uid) or _beginning_with(client, uid)
 
 
+def earlier_runs(client: Any, raw_uid: str, detector: str | None = None) -> list[str]:
+    """Return the uids of the runs that were derived from a raw run, oldest first.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that holds them.
+    raw_uid
+        Of the raw run.
+    detector
+        Name of the detector in recipes that have several; None for the runs of recipes that have one.
+
+    Raises
+    ------
+    DerivedRunError
+        If Tiled refuses or does not answer.
+    """
+    from tiled.queries import Key
+
+    with asking(f"look for runs that were derived from {raw_uid}"):
+        runs = sorted(_derived(client, Key("start.raw_uid") == raw_uid), key=_time)
+    starts = [run.metadata["start"] for run in runs]
+    return [str(start["uid"]) for start in starts if start.get("detector") == detector]
+
+
 def _exactly(client: Any, uid: str) -> Any:
     from tiled.queries import Key
 

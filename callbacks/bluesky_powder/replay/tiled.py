@@ -1,130 +1,134 @@
-"""Documents of a run in Tiled: from the server's exporter, or put together from the run's nodes where it has none."""
+"""Documents of a run in Tiled, put together from the run's nodes, in the order in which they came live.
 
-from collections.abc import Iterable, Iterator, Mapping
+Tiled's own exporter (``run.documents()``) is not asked, even where a server has it: it keeps one event of each
+seq_num, so that after a pause frames meet the positions of others; it tells of all files after all events, loses files
+whose names have two numbers, and makes one JSON text of the whole run.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bluesky_powder.errors import ReplayError
+from bluesky_powder.publish.run import in_one_line
+from bluesky_powder.replay.nodes import StoredStream, datums, read_stream
 
 Pair = tuple[str, Mapping[str, Any]]
-NOT_ACCEPTABLE = 406
+_Timed = tuple[float, Pair]
+
+
+def is_tree(run: Any) -> bool:
+    """Tell whether something is a run that Tiled keeps as nodes, rather than as documents in a MongoDB."""
+    return hasattr(run, "base") and any(
+        spec.name == "BlueskyRun" and str(spec.version).startswith("3") for spec in run.specs
+    )
 
 
 def documents_of_run(run: Any) -> Iterator[Pair]:
-    """Yield the documents of a BlueskyRun client.
+    """Yield the documents of a BlueskyRun client (of the kind that `is_tree` tells).
+
+    Descriptors and events come in order of time, a StreamDatum before the event of its seq_num as live. Those of a fly
+    scan have no time and come last, before the second baseline event. There is no stop document when the run is open.
 
     Raises
     ------
     ReplayError
-        If the server cannot give them.
+        If Tiled does not give what is needed.
     """
     try:
-        pairs: Iterable[Pair] = [_pair(item) for item in run.documents()]
-        # The exporter guesses a template from the first digits of a file name, and loses files where that is wrong.
-        if any(name == "stream_resource" and "multipart" in document["mimetype"] for name, document in pairs):
-            pairs = _rebuilt(run)
+        yield from _documents(run)
+    except ReplayError:
+        raise
     except Exception as error:
-        if getattr(getattr(error, "response", None), "status_code", None) != NOT_ACCEPTABLE:
-            raise ReplayError(f"the documents of {run!r} could not be had: {type(error).__name__}: {error}") from error
-        pairs = _rebuilt(run)
-    yield from pairs
+        raise ReplayError(f"Tiled does not give the documents of run {run.item['id']}: {in_one_line(error)}") from error
 
 
-def _pair(item: Any) -> Pair:
-    return (item["name"], item["doc"]) if isinstance(item, Mapping) else (item[0], item[1])
-
-
-def _rebuilt(run: Any) -> Iterator[Pair]:
-    """Yield documents put together from the nodes: descriptors, events, then what points at files, then stop."""
+def _documents(run: Any) -> Iterator[Pair]:
+    if not run.metadata.get("stop"):
+        run = run.new_variation().refresh()
     start, stop = run.metadata.get("start"), run.metadata.get("stop")
     if not start:
-        raise ReplayError(f"{run!r} has no start document; it is no Bluesky run")
-    yield "start", start
-    external: list[Pair] = []
-    for name in run:
-        node = run[name]
-        stream = getattr(node, "base", node)
-        descriptors = _descriptors(node.metadata, name, start["uid"])
-        for descriptor in descriptors:
-            yield "descriptor", descriptor
-        yield from _events(stream, descriptors)
-        external.extend(_external(stream, descriptors[0]))
-    yield from external
+        raise ReplayError(f"run {run.item['id']} has no start document; it is no Bluesky run")
+    tags = run.item["attributes"].get("access_tags")
+    yield "start", {**start, "tiled_access_tags": list(tags)} if tags else start
+    container = _with_streams(run.base)
+    streams = [read_stream(container[name], name, start["uid"], ended=bool(stop)) for name in container]
+    end = _end(streams)
+    timed = heapq.merge(*(_told(stream, end) for stream in streams), key=lambda item: item[0])
+    for _, pair in timed:
+        yield pair
     if stop:
         yield "stop", stop
 
 
-def _descriptors(metadata: Mapping[str, Any], stream: str, run: str) -> list[dict[str, Any]]:
-    from bluesky_tiled_plugins.exporters import build_descriptor_docs
-
-    return build_descriptor_docs(dict(metadata), stream, run_start_uid=run)
-
-
-def _events(stream: Any, descriptors: list[dict[str, Any]]) -> Iterator[Pair]:
-    """Yield one event a row of the stream's table, with what arrays beside the table hold."""
-    if "internal" not in stream:
-        return
-    rows = stream["internal"].read().to_dict(orient="records")
-    keys = descriptors[0]["data_keys"]
-    beside = {key: stream[key].read() for key in stream if key != "internal" and not keys[key].get("external")}
-    order = {row["seq_num"]: at for at, row in enumerate(sorted(rows, key=lambda row: row["seq_num"]))}
-    for row in rows:
-        data = {key: row[key] for key in keys if key in row}
-        data |= {key: values[order[row["seq_num"]]] for key, values in beside.items()}
-        descriptor = [d for d in descriptors if d["time"] <= row["time"]] or descriptors
-        yield (
-            "event",
-            {
-                "uid": f"event-{descriptor[-1]['uid']}-{row['seq_num']}",
-                "time": row["time"],
-                "seq_num": int(row["seq_num"]),
-                "descriptor": descriptor[-1]["uid"],
-                "data": data,
-                "timestamps": {key: row.get(f"ts_{key}", row["time"]) for key in data},
-                "filled": {},
-            },
-        )
+def _with_streams(container: Any) -> Any:
+    """Return the container of the streams; older layouts have one of their own for them."""
+    if "streams" in container:
+        inner = container["streams"]
+        if all(spec.name != "BlueskyEventStream" for spec in inner.specs):
+            return inner
+    return container
 
 
-def _external(stream: Any, descriptor: Mapping[str, Any]) -> Iterator[Pair]:
-    """Yield StreamResource and StreamDatum documents for what is kept in files."""
-    for key, about in descriptor["data_keys"].items():
-        if about.get("external") and key in stream:
-            yield from _resource(stream[key], key, descriptor)
+def _end(streams: Sequence[StoredStream]) -> float:
+    """Return when a fly scan must have been over: before the last baseline event."""
+    last = [stream.rows[-1]["time"] for stream in streams if stream.name == "baseline" and len(stream.rows) > 1]
+    return math.nextafter(min(last), -math.inf) if last else math.inf
 
 
-def _resource(node: Any, key: str, descriptor: Mapping[str, Any]) -> Iterator[Pair]:
-    (source, *_) = node.data_sources()
-    assets = sorted(source.assets, key=lambda asset: asset.num or 0)
-    size = len(descriptor["data_keys"][key]["shape"])
-    total = node.shape[0] if len(node.shape) > size else node.shape[0] // descriptor["data_keys"][key]["shape"][0]
-    files = len(assets) if "multipart" in source.mimetype else 1
-    if total % files or (files == 1 < len(assets)):
-        raise ReplayError(
-            f"{key}: which of its {total} frames are in which of its {len(assets)} files cannot be told from here; "
-            "have the server register bluesky_tiled_plugins.exporters:json_seq_exporter"
-        )
-    each = total // files
-    for number, asset in enumerate(assets[:files]):
-        uid = f"resource-{descriptor['uid']}-{key}-{number}"
-        yield (
-            "stream_resource",
-            {
-                "uid": uid,
-                "run_start": descriptor["run_start"],
-                "data_key": key,
-                "mimetype": source.mimetype,
-                "uri": asset.data_uri,
-                "parameters": dict(source.parameters),
-            },
-        )
-        span = {"start": number * each, "stop": (number + 1) * each}
-        yield (
-            "stream_datum",
-            {
-                "uid": f"{uid}/0",
-                "stream_resource": uid,
-                "descriptor": descriptor["uid"],
-                "indices": span,
-                "seq_nums": {"start": span["start"] + 1, "stop": span["stop"] + 1},
-            },
-        )
+def _told(stream: StoredStream, end: float) -> Iterator[_Timed]:
+    """Yield one stream's documents with their times, which never fall."""
+    first, *later = stream.descriptors
+    now = first["time"]
+    yield now, ("descriptor", first)
+    for pieces in stream.files.values():
+        for piece in pieces:
+            yield now, ("stream_resource", piece.document)
+    descriptor = first
+    for at, row in enumerate(stream.rows):
+        while later and later[0]["time"] <= row["time"]:
+            descriptor = later.pop(0)
+            yield max(now, descriptor["time"]), ("descriptor", descriptor)
+        now = max(now, row["time"])
+        for pair in _datums(stream, descriptor, row["at"], row["at"] + 1, int(row["seq_num"])):
+            yield now, pair
+        yield now, ("event", _event(stream, descriptor, at))
+    for descriptor in later:
+        yield max(now, descriptor["time"]), ("descriptor", descriptor)
+    number = max((int(row["seq_num"]) for row in stream.rows), default=0) + 1
+    for pair in _datums(stream, first, len(stream.rows), None, number):
+        yield max(now, end), pair
+
+
+def _datums(
+    stream: StoredStream, descriptor: Mapping[str, Any], start: int, stop: int | None, number: int
+) -> Iterator[Pair]:
+    """Yield the StreamDatum documents of a range of events; the first has the given seq_num."""
+    for pieces in stream.files.values():
+        last = pieces[-1].span.stop if stop is None else stop
+        for piece, part in datums(pieces, start, last):
+            seq_nums = {"start": number + part.start - start, "stop": number + part.stop - start}
+            yield (
+                "stream_datum",
+                {
+                    "uid": f"{piece.document['uid']}/{part.start}",
+                    "stream_resource": piece.document["uid"],
+                    "descriptor": descriptor["uid"],
+                    "indices": {"start": part.start, "stop": part.stop},
+                    "seq_nums": seq_nums,
+                },
+            )
+
+
+def _event(stream: StoredStream, descriptor: Mapping[str, Any], at: int) -> dict[str, Any]:
+    row, data = stream.rows[at], stream.values(at)
+    return {
+        "uid": f"event-{descriptor['uid']}-{at + 1}",
+        "time": row["time"],
+        "seq_num": int(row["seq_num"]),
+        "descriptor": descriptor["uid"],
+        "data": data,
+        "timestamps": {key: row.get(f"ts_{key}", row["time"]) for key in data},
+        "filled": {},
+    }
