@@ -1,9 +1,10 @@
-"""Serial kernels over rows of pixels: detector coordinates -> laboratory -> radial coordinate and azimuth.
+"""Serial kernels over rows of pixels: detector coordinates -> laboratory -> radial coordinate, azimuth, corrections.
 
-All arrays are float64 and C-contiguous. `matrix` (3, 3) turns a vector (1: rows, 2: columns, 3: along the normal)
-that begins at the sample into the laboratory's (y, x, z). `sines` and `shifts` tabulate the parallax correction, in
-metres, against the sine of the incidence angle; both are empty without parallax. Output arrays of size 0 are not
-filled. Rows pass through small buffers, one simple loop after the other: that is what the compiler vectorizes.
+All arrays are float64 and C-contiguous unless said. `matrix` (3, 3) turns a vector (1: rows, 2: columns, 3: along the
+normal) that begins at the sample into the laboratory's (y, x, z). `sines` and `shifts` tabulate the parallax
+correction, in metres, against the sine of the incidence angle; both are empty without parallax. Output arrays of size 0
+are not filled. Rows pass in blocks through small buffers that stay in the first cache, one simple loop after the other:
+that is what the compiler vectorizes.
 """
 
 import math
@@ -11,113 +12,194 @@ import math
 import numpy as np
 from numba import njit
 
-from azimuthal.units.kernels import fill_azimuth, fill_radial
+from azimuthal.units.kernels import angle_from_axis, fill_azimuth, fill_radial
 
-_BLOCK = 4096
+_BLOCK = 512
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shift(sine, sines, shifts):
-    """Interpolate linearly in a table whose sines are those of equidistant angles from 0 to π/2."""
+def _undo_parallax(v1, v2, v3, sines, shifts):
+    """Move points v1, v2, v3 (n), v3 > 0, towards the foot of the perpendicular.
+
+    The table is interpolated linearly in the sine; its sines are those of equidistant angles from 0 to π/2.
+    """
     last = sines.size - 1
-    sine = min(max(sine, 0.0), 1.0)
-    k = int(math.asin(sine) * (last / (0.5 * math.pi)))
-    k = min(max(k, 0), last - 1)
-    while k > 0 and sines[k] > sine:
-        k -= 1
-    while k < last - 1 and sines[k + 1] <= sine:
-        k += 1
-    return shifts[k] + (shifts[k + 1] - shifts[k]) * (sine - sines[k]) / (sines[k + 1] - sines[k])
+    steps = last / (0.5 * math.pi)
+    for j in range(v1.size):
+        r2 = v1[j] * v1[j] + v2[j] * v2[j]
+        radius = math.sqrt(r2)
+        sine = radius / math.sqrt(r2 + v3[j] * v3[j])
+        k = min(int(angle_from_axis(radius, v3[j]) * steps), last - 1)
+        slope = (shifts[k + 1] - shifts[k]) / (sines[k + 1] - sines[k])
+        shift = shifts[k] + slope * (sine - sines[k])
+        scale = 1.0 + shift / (radius if radius > 0.0 else 1.0)
+        v1[j] *= scale
+        v2[j] *= scale
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _to_lab(v1, v2, v3, matrix, sines, shifts, y, x, z):
-    """Fill y, x, z (n) for points v1, v2, v3 (n); the parallax moves them towards the foot of the perpendicular."""
-    n = v1.size
+def _turn(matrix, y, x, z):
+    """Turn vectors along axes 1, 2 and 3, given in y, x and z (n), into the laboratory, in place."""
+    for j in range(y.size):
+        v1, v2, v3 = y[j], x[j], z[j]
+        y[j] = matrix[0, 0] * v1 + matrix[0, 1] * v2 + matrix[0, 2] * v3
+        x[j] = matrix[1, 0] * v1 + matrix[1, 1] * v2 + matrix[1, 2] * v3
+        z[j] = matrix[2, 0] * v1 + matrix[2, 1] * v2 + matrix[2, 2] * v3
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _line_to_lab(line1, lines2, distance, matrix, sines, shifts, y, x, z):
+    """Fill y, x, z (n) at the crossings of one line with `lines2` (n)."""
     if shifts.size > 0:
-        for j in range(n):
-            radius = math.sqrt(v1[j] * v1[j] + v2[j] * v2[j])
-            if radius > 0.0:
-                scale = 1.0 + _shift(radius / math.sqrt(radius * radius + v3[j] * v3[j]), sines, shifts) / radius
-                v1[j] *= scale
-                v2[j] *= scale
-    for j in range(n):
-        y[j] = matrix[0, 0] * v1[j] + matrix[0, 1] * v2[j] + matrix[0, 2] * v3[j]
-        x[j] = matrix[1, 0] * v1[j] + matrix[1, 1] * v2[j] + matrix[1, 2] * v3[j]
-        z[j] = matrix[2, 0] * v1[j] + matrix[2, 1] * v2[j] + matrix[2, 2] * v3[j]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _grid_row_to_lab(line1, lines2, distance, matrix, sines, shifts, buffer, y, x, z):
-    """Fill y, x, z (n2) along one row of a grid; `buffer` (3, n2) is scratch."""
-    buffer[0, :] = line1
-    buffer[1, :] = lines2
-    buffer[2, :] = distance
-    _to_lab(buffer[0], buffer[1], buffer[2], matrix, sines, shifts, y, x, z)
+        y[:] = line1
+        x[:] = lines2
+        z[:] = distance
+        _undo_parallax(y, x, z, sines, shifts)
+        _turn(matrix, y, x, z)
+        return
+    y0, dy = matrix[0, 0] * line1 + matrix[0, 2] * distance, matrix[0, 1]
+    x0, dx = matrix[1, 0] * line1 + matrix[1, 2] * distance, matrix[1, 1]
+    z0, dz = matrix[2, 0] * line1 + matrix[2, 2] * distance, matrix[2, 1]
+    for j in range(lines2.size):
+        y[j] = y0 + dy * lines2[j]
+        x[j] = x0 + dx * lines2[j]
+        z[j] = z0 + dz * lines2[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def grid_to_lab(lines1, lines2, distance, matrix, sines, shifts, start, stop, y, x, z):
     """Fill y, x, z (n1, n2) at the crossings of `lines1` (n1) and `lines2` (n2), which are relative to the PONI."""
-    buffer = np.empty((3, lines2.size))
     for i in range(start, stop):
-        _grid_row_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, buffer, y[i], x[i], z[i])
+        _line_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, y[i], x[i], z[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def points_to_lab(points, distance, matrix, sines, shifts, start, stop, y, x, z):
     """Fill y, x, z (n) for points (3, n), rows z, y, x, on the detector relative to the PONI."""
-    buffer = np.empty((3, _BLOCK))
-    for first in range(start, stop, _BLOCK):
-        last = min(first + _BLOCK, stop)
-        n = last - first
-        buffer[0, :n] = points[1, first:last]
-        buffer[1, :n] = points[2, first:last]
-        buffer[2, :n] = points[0, first:last] + distance
-        rows = (buffer[0, :n], buffer[1, :n], buffer[2, :n])
-        _to_lab(rows[0], rows[1], rows[2], matrix, sines, shifts, y[first:last], x[first:last], z[first:last])
+    for j in range(start, stop):
+        y[j], x[j], z[j] = points[1, j], points[2, j], points[0, j] + distance
+    if shifts.size > 0:
+        _undo_parallax(y[start:stop], x[start:stop], z[start:stop], sines, shifts)
+    _turn(matrix, y[start:stop], x[start:stop], z[start:stop])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def grid_to_radial(lines1, lines2, distance, matrix, sines, shifts, start, stop, code, factor, radial, chi):
     """Fill radial coordinate and azimuth, each (n1, n2) or empty, at the crossings of `lines1` and `lines2`."""
-    buffer, lab = np.empty((3, lines2.size)), np.empty((3, lines2.size))
-    y, x, z = lab[0], lab[1], lab[2]
+    lab = np.empty((3, _BLOCK))
     for i in range(start, stop):
-        _grid_row_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, buffer, y, x, z)
-        if radial.size > 0:
-            fill_radial(code, factor, y, x, z, radial[i])
-        if chi.size > 0:
-            fill_azimuth(1.0, y, x, chi[i])
+        for first in range(0, lines2.size, _BLOCK):
+            last = min(first + _BLOCK, lines2.size)
+            y, x, z = lab[0, : last - first], lab[1, : last - first], lab[2, : last - first]
+            _line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
+            if radial.size > 0:
+                fill_radial(code, factor, y, x, z, radial[i, first:last])
+            if chi.size > 0:
+                fill_azimuth(1.0, y, x, chi[i, first:last])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def grid_solid_angle(lines1, lines2, areas1, areas2, distance, start, stop, out):
-    """Fill (distance / R)³ times the pixel's area over the nominal one, whose factors are `areas1` and `areas2`."""
+def grid_normalization(
+    lines1,
+    lines2,
+    distance,
+    matrix,
+    sines,
+    shifts,
+    start,
+    stop,
+    areas1,
+    areas2,
+    polarization,
+    flat,
+    absorption,
+    skipped,
+    norm,
+    unused,
+):
+    """Fill the normalization (n1, n2) of pixels centred at the crossings of `lines1` and `lines2`: see `finish`.
+
+    `areas1` and `areas2` are the factors of a pixel's area: norm begins with (distance / R)³ times their product, or
+    with 1 where they are empty. `polarization` (3) is that of `multiply_polarization`, or empty.
+    """
+    lab = np.empty((3, _BLOCK))
+    negative1 = negative2 = 0
     for i in range(start, stop):
-        base = lines1[i] * lines1[i] + distance * distance
-        for j in range(lines2.size):
-            cosine = distance / math.sqrt(base + lines2[j] * lines2[j])
-            out[i, j] = cosine * cosine * cosine * areas1[i] * areas2[j]
+        for first in range(0, lines2.size, _BLOCK):
+            last = min(first + _BLOCK, lines2.size)
+            out = norm[i, first:last]
+            if areas1.size > 0:
+                _fill_solid_angle(lines1[i], lines2[first:last], areas1[i], areas2[first:last], distance, out)
+            else:
+                out[:] = 1.0
+            if polarization.size > 0:
+                y, x, z = lab[0, : last - first], lab[1, : last - first], lab[2, : last - first]
+                _line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
+                multiply_polarization(y, x, z, polarization, out)
+            if skipped.size > 0:
+                row = skipped[i, first:last]
+                negative1 += _multiply(flat[i, first:last], row, out) if flat.size > 0 else 0
+                negative2 += _multiply(absorption[i, first:last], row, out) if absorption.size > 0 else 0
+                _leave_out(row, out, unused[i, first:last])
+    return negative1, negative2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_polarization(y, x, z, factor, cos2, sin2, out):
-    """Fill the polarization factor (n) of points y, x, z (n); `cos2` and `sin2` are those of twice the axis offset."""
-    for i in range(out.size):
-        total = y[i] * y[i] + x[i] * x[i] + z[i] * z[i]
-        plane = (x[i] * x[i] - y[i] * y[i]) * cos2 - 2.0 * x[i] * y[i] * sin2
-        out[i] = 0.5 * (total + z[i] * z[i] - factor * plane) / total
+def finish(start, stop, flat, absorption, skipped, norm, unused):
+    """Multiply norm (rows, columns) by flat and absorption, each of its shape or empty, and mark what is no use.
+
+    Where the product is not finite it becomes 0. Unused is, (rows, columns) bool like `skipped`, what is skipped or 0.
+    Returns how many pixels that are not skipped are negative in flat and in absorption.
+    """
+    negative1 = negative2 = 0
+    for i in range(start, stop):
+        negative1 += _multiply(flat[i], skipped[i], norm[i]) if flat.size > 0 else 0
+        negative2 += _multiply(absorption[i], skipped[i], norm[i]) if absorption.size > 0 else 0
+        _leave_out(skipped[i], norm[i], unused[i])
+    return negative1, negative2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def grid_polarization(lines1, lines2, distance, matrix, sines, shifts, start, stop, factor, cos2, sin2, out):
-    """Fill the polarization factor (n1, n2) at the crossings of `lines1` and `lines2`."""
-    buffer, lab = np.empty((3, lines2.size)), np.empty((3, lines2.size))
-    y, x, z = lab[0], lab[1], lab[2]
-    for i in range(start, stop):
-        _grid_row_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, buffer, y, x, z)
-        fill_polarization(y, x, z, factor, cos2, sin2, out[i])
+def _fill_solid_angle(line1, lines2, area1, areas2, distance, out):
+    """Fill (distance / R)³ times the pixel's area over the nominal one."""
+    base = line1 * line1 + distance * distance
+    scale = distance * distance * distance * area1
+    for j in range(out.size):
+        r2 = base + lines2[j] * lines2[j]
+        out[j] = scale * areas2[j] / (r2 * math.sqrt(r2))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def multiply_polarization(y, x, z, polarization, out):
+    """Multiply by the polarization of points y, x, z (n).
+
+    `polarization` holds the factor, and cosine and sine of twice the axis offset.
+    """
+    factor, cos2, sin2 = polarization[0], polarization[1], polarization[2]
+    for j in range(out.size):
+        yy, xx, zz = y[j] * y[j], x[j] * x[j], z[j] * z[j]
+        total = yy + xx + zz
+        plane = (xx - yy) * cos2 - 2.0 * x[j] * y[j] * sin2
+        out[j] *= 0.5 * (total + zz - factor * plane) / total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _multiply(plane, skipped, out):
+    """Multiply by a plane (n); return how many of its pixels are negative and not skipped."""
+    negative = 0
+    for j in range(out.size):
+        out[j] *= plane[j]
+        negative += (plane[j] < 0.0) & (not skipped[j])
+    return negative
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _leave_out(skipped, norm, unused):
+    """Make norm (n) finite, and mark where it is 0 or skipped."""
+    for j in range(norm.size):
+        value = norm[j] if abs(norm[j]) < math.inf else 0.0
+        norm[j] = value
+        unused[j] = skipped[j] | (value == 0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,27 +1,23 @@
 """The geometry: a frozen description of where the detector is, and the arrays that follow from it."""
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from azimuthal import threads
-from azimuthal.detector import Detector, Sensor, known_sensors
-from azimuthal.errors import GeometryError
-from azimuthal.geometry import kernels
-from azimuthal.geometry.parallax import parallax_table
-from azimuthal.units import RadialUnit, fill_azimuth, fill_radial, radial_unit
+from azimuthal.detector import Detector
+from azimuthal.errors import DetectorError, GeometryError
+from azimuthal.geometry.free import FreePixels
+from azimuthal.geometry.grid import GridPixels
+from azimuthal.geometry.parallax import table_of
+from azimuthal.geometry.placing import NO_CORRECTIONS, NO_NUMBERS, NO_TABLE, NOTHING, Corrections, Floats, Mask, Placing
+from azimuthal.units import RadialUnit, radial_unit
 
-Floats = npt.NDArray[np.float64]
 SolidAngle = Literal["relative", "absolute"]
 
-_NOTHING = np.empty((0, 0))
-_NO_TABLE = (np.empty(0), np.empty(0))
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,7 @@ class Geometry:
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise GeometryError(f"{key} must be positive, in metres, not {value!r}")
-        if self.parallax:
-            self._parallax_table()
+        self._parallax_table()
 
     @classmethod
     def from_poni(cls, path: str | Path, shape: tuple[int, int] | None = None) -> "Geometry":
@@ -127,15 +122,18 @@ class Geometry:
         matrix: Floats = about3 @ about2 @ about1
         return np.ascontiguousarray(matrix)
 
+    @property
+    def pixels(self) -> GridPixels | FreePixels:
+        """The pixels, ready to be computed with."""
+        table = self._parallax_table()
+        placing = Placing(self.poni1, self.poni2, self.distance, self.rotation(), *table)
+        return (
+            GridPixels(self.detector, placing) if self.detector.corners is None else FreePixels(self.detector, placing)
+        )
+
     def lab_centres(self) -> tuple[Floats, Floats, Floats]:
         """Return y (up), x (to the ring's centre) and z (along the beam) of all pixel centres: (rows, columns), m."""
-        y, x, z = (np.empty(self.shape) for _ in range(3))
-        if self.detector.corners is None:
-            one, two = self._centre_lines()
-            _by_rows(kernels.grid_to_lab, (one, two, self.distance, *self._placing()), (y, x, z))
-        else:
-            self._points_to_lab(self._centre_points(), y, x, z)
-        return y, x, z
+        return self.pixels.lab_centres()
 
     def radial(self, unit: str | RadialUnit) -> Floats:
         """Return the radial coordinate of all pixel centres in the unit: (rows, columns) float64.
@@ -147,13 +145,13 @@ class Geometry:
         """
         code, factor = radial_unit(unit).kernel_arguments(self.wavelength)
         out = np.empty(self.shape)
-        self._fill_centres(code, factor, out, _NOTHING)
+        self.pixels.fill_centres(code, factor, out, NOTHING)
         return out
 
     def azimuth(self) -> Floats:
         """Return the azimuth χ = atan2(y, x) of all pixel centres, radians in ]-π, π]: (rows, columns) float64."""
         out = np.empty(self.shape)
-        self._fill_centres(0, 0.0, _NOTHING, out)
+        self.pixels.fill_centres(0, 0.0, NOTHING, out)
         return out
 
     def two_theta(self) -> Floats:
@@ -180,11 +178,20 @@ class Geometry:
             As :meth:`radial`.
         """
         code, factor = radial_unit(unit).kernel_arguments(self.wavelength)
-        one, two = self.detector.edges()
-        return self._grid(one - self.poni1, two - self.poni2, code, factor)
+        pixels = self.pixels
+        if not isinstance(pixels, GridPixels) or not self.contiguous:
+            raise DetectorError(f"detector {self.detector.name!r}: its pixels are not contiguous, ask for its corners")
+        return pixels.vertices(code, factor)
 
-    def corners(self, unit: str | RadialUnit) -> tuple[Floats, Floats]:
+    def corners(self, unit: str | RadialUnit, rows: slice = _ALL, columns: slice = _ALL) -> tuple[Floats, Floats]:
         """Return the radial coordinate (in the unit) and the azimuth (radians) of the four corners of every pixel.
+
+        Parameters
+        ----------
+        unit
+            Of the radial coordinate.
+        rows, columns
+            Which pixels; all unless said.
 
         Returns
         -------
@@ -197,22 +204,7 @@ class Geometry:
             As :meth:`radial`.
         """
         code, factor = radial_unit(unit).kernel_arguments(self.wavelength)
-        rows, columns = self.shape
-        radial, chi = np.empty((rows, columns, 4)), np.empty((rows, columns, 4))
-        if self.detector.corners is not None:
-            y, x, z = (np.empty(radial.shape) for _ in range(3))
-            self._points_to_lab(self._points(self.detector.corner_positions.reshape(-1, 3)), y, x, z)
-            fill_radial(code, factor, y.reshape(-1), x.reshape(-1), z.reshape(-1), radial.reshape(-1))
-            fill_azimuth(1.0, y.reshape(-1), x.reshape(-1), chi.reshape(-1))
-        elif self.contiguous:
-            for grid, out in zip(self.vertices(unit), (radial, chi), strict=True):
-                kernels.corners_of_vertices(grid, 0, rows, out)
-        else:
-            one, two = self.detector.spans()
-            for k, (a, b) in enumerate(((0, 0), (1, 0), (1, 1), (0, 1))):
-                lines = np.ascontiguousarray(one[:, a] - self.poni1), np.ascontiguousarray(two[:, b] - self.poni2)
-                radial[:, :, k], chi[:, :, k] = self._grid(*lines, code, factor)
-        return radial, chi
+        return self.pixels.corners(code, factor, rows, columns)
 
     def solid_angle(self, kind: SolidAngle | None = "relative") -> Floats | None:
         """Return the solid angle of every pixel: (rows, columns) float64, or None for kind None.
@@ -228,11 +220,8 @@ class Geometry:
         """
         if kind is None:
             return None
-        if kind not in ("relative", "absolute"):
-            raise GeometryError(f"solid angle must be 'relative', 'absolute' or None, not {kind!r}")
-        out = self._relative_solid_angle()
-        if kind == "absolute":
-            out *= self.detector.pixel1 * self.detector.pixel2 / self.distance**2
+        out = np.empty(self.shape)
+        self.pixels.correct(self._solid_angle_scale(kind), NO_NUMBERS, NO_CORRECTIONS, out)
         return out
 
     def polarization(self, factor: float, axis_offset: float = 0.0) -> Floats:
@@ -252,94 +241,70 @@ class Geometry:
         GeometryError
             When a number is out of range or not finite.
         """
-        factor, axis_offset = _finite("polarization", factor), _finite("axis_offset", axis_offset)
-        if not -1.0 <= factor <= 1.0:
-            raise GeometryError(f"polarization must be between -1 and 1, not {factor!r}")
-        pair = math.cos(2.0 * axis_offset), math.sin(2.0 * axis_offset)
         out = np.empty(self.shape)
-        if self.detector.corners is None:
-            one, two = self._centre_lines()
-            _by_rows(kernels.grid_polarization, (one, two, self.distance, *self._placing()), (factor, *pair, out))
-        else:
-            y, x, z = (a.reshape(-1) for a in self.lab_centres())
-            kernels.fill_polarization(y, x, z, factor, *pair, out.reshape(-1))
+        self.pixels.correct(None, _polarization_numbers((factor, axis_offset)), NO_CORRECTIONS, out)
         return out
 
-    def _placing(self) -> tuple[Floats, Floats, Floats]:
-        return (self.rotation(), *(self._parallax_table() if self.parallax else _NO_TABLE))
+    def normalization(
+        self,
+        solid_angle: SolidAngle | None,
+        polarization: tuple[float, float] | None,
+        flat: Floats | None,
+        absorption: Floats | None,
+        skipped: Mask,
+    ) -> tuple[Floats, Mask, tuple[int, int]]:
+        """Return the product of all corrections, in one pass.
+
+        Parameters
+        ----------
+        solid_angle
+            As :meth:`solid_angle`.
+        polarization
+            Factor and axis offset as for :meth:`polarization`, or None.
+        flat, absorption
+            (rows, columns) float64, C-contiguous, or None.
+        skipped
+            (rows, columns) bool, pixels that are left out anyway.
+
+        Returns
+        -------
+        norm, unused
+            (rows, columns) float64 and bool: the product, 0 where it is not finite; and what is skipped or 0.
+        negative
+            How many pixels that are not skipped are below 0 in flat and in absorption.
+
+        Raises
+        ------
+        GeometryError
+            As :meth:`solid_angle` and :meth:`polarization`.
+        """
+        scale, numbers = self._solid_angle_scale(solid_angle), _polarization_numbers(polarization)
+        norm, unused = np.empty(self.shape), np.empty(self.shape, np.bool_)
+        negative = self.pixels.correct(scale, numbers, Corrections(flat, absorption, skipped, unused), norm)
+        return norm, unused, negative
 
     def _parallax_table(self) -> tuple[Floats, Floats]:
-        if self.wavelength is None:
-            raise GeometryError("the parallax correction needs a wavelength and the geometry has none")
-        if not self.detector.flat:
-            raise GeometryError(
-                f"the parallax correction is known for flat detectors only, and {self.detector.name!r} is not flat"
-            )
-        if self.detector.sensor is None:
-            sensor = (*known_sensors(self.detector.name), Sensor("Si", 4.5e-4))[0]
-            raise GeometryError(
-                f"the parallax correction needs to know the sensor, and detector {self.detector.name!r} does not: add "
-                f'"sensor": {json.dumps(sensor.config())} (or what it is) to Detector_config in the PONI file, '
-                f"or sensor={sensor!r} to the Detector"
-            )
-        return parallax_table(self.detector.sensor, self.wavelength, self.distance)
+        if not self.parallax:
+            return NO_TABLE, NO_TABLE
+        return table_of(self.detector, self.wavelength, self.distance)
 
-    def _centre_lines(self) -> tuple[Floats, Floats]:
-        one, two = self.detector.spans()
-        return 0.5 * (one[:, 0] + one[:, 1]) - self.poni1, 0.5 * (two[:, 0] + two[:, 1]) - self.poni2
-
-    def _points(self, zyx: npt.NDArray[np.floating[Any]]) -> Floats:
-        """Return points (n, 3) of the detector as float64 (3, n), relative to the PONI."""
-        return np.ascontiguousarray(zyx.astype(np.float64).T) - np.array([[0.0], [self.poni1], [self.poni2]])
-
-    def _centre_points(self) -> Floats:
-        return self._points(self.detector.corner_positions.mean(axis=2, dtype=np.float64).reshape(-1, 3))
-
-    def _points_to_lab(self, points: Floats, y: Floats, x: Floats, z: Floats) -> None:
-        flat = y.reshape(-1), x.reshape(-1), z.reshape(-1)
-        kernels.points_to_lab(points, self.distance, *self._placing(), 0, points.shape[1], *flat)
-
-    def _fill_centres(self, code: int, factor: float, radial: Floats, chi: Floats) -> None:
-        """Fill radial coordinate and azimuth of the pixel centres, each (rows, columns) or (0, 0)."""
-        if self.detector.corners is None:
-            one, two = self._centre_lines()
-            _by_rows(kernels.grid_to_radial, (one, two, self.distance, *self._placing()), (code, factor, radial, chi))
-            return
-        y, x, z = (a.reshape(-1) for a in self.lab_centres())
-        if radial.size:
-            fill_radial(code, factor, y, x, z, radial.reshape(-1))
-        if chi.size:
-            fill_azimuth(1.0, y, x, chi.reshape(-1))
-
-    def _grid(self, one: Floats, two: Floats, code: int, factor: float) -> tuple[Floats, Floats]:
-        radial, chi = np.empty((one.size, two.size)), np.empty((one.size, two.size))
-        _by_rows(kernels.grid_to_radial, (one, two, self.distance, *self._placing()), (code, factor, radial, chi))
-        return radial, chi
-
-    def _relative_solid_angle(self) -> Floats:
-        detector = self.detector
-        out = np.empty(self.shape)
-        if detector.corners is None:
-            sizes = [
-                np.ones(n) if detector.uniform else np.abs(spans[:, 1] - spans[:, 0]) / pixel
-                for n, spans, pixel in zip(
-                    self.shape, detector.spans(), (detector.pixel1, detector.pixel2), strict=True
-                )
-            ]
-            one, two = self._centre_lines()
-            _by_rows(kernels.grid_solid_angle, (one, two, *sizes, self.distance), (out,))
-            return out
-        centres = (self._centre_points() + np.array([[self.distance], [0.0], [0.0]])).T
-        area = detector.vector_areas().reshape(-1, 3) / (detector.pixel1 * detector.pixel2)
-        radius = np.sqrt(np.einsum("ij,ij->i", centres, centres))
-        out.reshape(-1)[:] = np.abs(np.einsum("ij,ij->i", area, centres)) * self.distance**2 / radius**3
-        return out
+    def _solid_angle_scale(self, kind: SolidAngle | None) -> float | None:
+        """Return what the relative solid angle is multiplied by; None where there is none."""
+        if kind not in (None, "relative", "absolute"):
+            raise GeometryError(f"solid angle must be 'relative', 'absolute' or None, not {kind!r}")
+        if kind == "absolute":
+            return self.detector.pixel1 * self.detector.pixel2 / self.distance**2
+        return None if kind is None else 1.0
 
 
-def _by_rows(kernel: Callable[..., Any], grid: tuple[Any, ...], rest: tuple[Any, ...]) -> None:
-    """Run a kernel over rows of a grid, whose lines come first, in pieces; each writes its own rows."""
-    rows, columns = grid[0].size, grid[1].size
-    threads.run(lambda start, stop: kernel(*grid, start, stop, *rest), threads.row_pieces(rows, columns))
+def _polarization_numbers(polarization: tuple[float, float] | None) -> Floats:
+    """Return what ``kernels.multiply_polarization`` takes, from factor and axis offset; empty for None."""
+    if polarization is None:
+        return NO_NUMBERS
+    factor, axis_offset = _finite("polarization", polarization[0]), _finite("axis_offset", polarization[1])
+    if not -1.0 <= factor <= 1.0:
+        raise GeometryError(f"polarization must be between -1 and 1, not {factor!r}")
+    return np.array([factor, math.cos(2.0 * axis_offset), math.sin(2.0 * axis_offset)])
 
 
 def _finite(key: str, value: Any) -> float:

@@ -5,12 +5,14 @@ incidence angle a, with e = μ T / cos a, is sin(a)/μ (1 - (1 + e) exp(-e)) / (
 one. The correction is its inverse: where a photon that was seen at a radius came in, minus that radius.
 """
 
+import json
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from azimuthal.detector import Sensor
+from azimuthal.detector import Detector, Sensor, known_sensors
+from azimuthal.errors import GeometryError
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,3 +55,29 @@ def parallax_table(sensor: Sensor, wavelength: float, distance: float) -> tuple[
     sines.setflags(write=False)
     shifts.setflags(write=False)
     return sines, shifts
+
+
+def table_of(detector: Detector, wavelength: float | None, distance: float) -> tuple[Floats, Floats]:
+    """Return :func:`parallax_table` of a detector.
+
+    Raises
+    ------
+    GeometryError
+        When the wavelength or the sensor is missing, or the detector is not flat.
+    DetectorError
+        As :func:`parallax_table`.
+    """
+    if wavelength is None:
+        raise GeometryError("the parallax correction needs a wavelength and the geometry has none")
+    if not detector.flat:
+        raise GeometryError(
+            f"the parallax correction is known for flat detectors only, and {detector.name!r} is not flat"
+        )
+    if detector.sensor is None:
+        sensor = (*known_sensors(detector.name), Sensor("Si", 4.5e-4))[0]
+        raise GeometryError(
+            f"the parallax correction needs to know the sensor, and detector {detector.name!r} does not: add "
+            f'"sensor": {json.dumps(sensor.config())} (or what it is) to Detector_config in the PONI file, '
+            f"or sensor={sensor!r} to the Detector"
+        )
+    return parallax_table(detector.sensor, wavelength, distance)

@@ -42,22 +42,20 @@ def normalization(
     FrameError
         If flat or absorption is negative in a pixel that is not skipped, or has the wrong shape.
     """
-    norm = np.ones(geometry.shape)
-    for what, factor in (("flat", flat), ("absorption", absorption)):
-        if factor is not None:
-            plane = checked_plane(what, factor, geometry.shape)
-            negative = int(np.count_nonzero((plane < 0) & ~skipped))
-            if negative:
-                raise FrameError(f"{what}: {negative} pixels are negative; mask them or set them to 0")
-            norm *= plane
-    solid_angle = geometry.solid_angle(conditions.solid_angle)
-    if solid_angle is not None:
-        norm *= solid_angle
-    if conditions.polarization is not None:
-        norm *= geometry.polarization(*conditions.polarization)
-    unused = skipped | ~np.isfinite(norm) | (norm == 0.0)
-    norm[~np.isfinite(norm)] = 0.0
+    planes = {what: _plane(what, factor, geometry) for what, factor in (("flat", flat), ("absorption", absorption))}
+    skip = np.require(skipped, np.bool_, ["C", "W"])
+    norm, unused, counts = geometry.normalization(
+        conditions.solid_angle, conditions.polarization, **planes, skipped=skip
+    )
+    for what, negative in zip(planes, counts, strict=True):
+        if negative:
+            raise FrameError(f"{what}: {negative} pixels are negative; mask them or set them to 0")
     return norm, unused
+
+
+def _plane(what: str, factor: ArrayLike | None, geometry: Geometry) -> NDArray[np.float64] | None:
+    """Return a factor as kernels are compiled for it."""
+    return None if factor is None else np.require(checked_plane(what, factor, geometry.shape), np.float64, ["C", "W"])
 
 
 def polarization_pair(polarization: Any) -> tuple[float, float] | None:
