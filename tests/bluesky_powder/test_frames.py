@@ -11,6 +11,7 @@ from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames import Frame, Patience, RunFrames, Skipped, Wanted
 from bluesky_powder.frames.frame import as_images, images_per_event
 from bluesky_powder.frames.hdf5 import Hdf5Files
+from bluesky_powder.frames.inline import InlineImages
 from bluesky_powder.frames.join import Announced, EventNote, Join, Recent
 from bluesky_powder.frames.numbered import file_name, files_per_event
 from bluesky_powder.frames.reach import local_path
@@ -244,21 +245,86 @@ def test_area_detector_handlers_are_found(tmp_path):
     run.close()
 
 
+def announced(seq_num, index=0):
+    return Announced(seq_num, 1, InlineImages(np.full((1, 1), index)), "d", 0.0)
+
+
+def indices(joined):
+    return [(int(frame.images.array[0, 0]), note.uid if note else None) for frame, note, _ in joined]
+
+
+def note(uid):
+    return EventNote(uid, 0.0, "d", {})
+
+
 def test_join_does_not_pair_a_new_frame_with_an_old_event():
     join = Join(needs_event=True)
-    first, second = (EventNote(uid, 0.0, "d", {}) for uid in ("first", "second"))
-    assert not list(join.announce([Announced(1, 0, "r", "d", 0.0)]))
-    assert [note.uid for _, note in join.event(1, first)] == ["first"]
-    assert not list(join.announce([Announced(1, 1, "r", "d", 0.0)]))
-    assert [(frame.index, note.uid) for frame, note in join.event(1, second)] == [(1, "second")]
+    assert not list(join.announce([announced(1, 0)], alone=True))
+    assert indices(join.event(1, note("first"))) == [(0, "first")]
+    assert not list(join.announce([announced(1, 1)], alone=True))
+    assert indices(join.event(1, note("second"))) == [(1, "second")]
+
+
+def test_join_pairs_passes_whichever_documents_come_first():
+    """After a pause seq_nums are told again; the second frame of a seq_num goes with its second event."""
+    for events_first in (True, False):
+        join = Join(needs_event=True)
+        events = [(seq_num, note(f"e{at}")) for at, seq_num in enumerate([1, 2, 1, 2, 3])]
+        frames = [announced(seq_num, at) for at, seq_num in enumerate([1, 2, 1, 2, 3])]
+        told = [
+            lambda join=join, events=events: [pair for event in events for pair in join.event(*event)],
+            lambda join=join, frames=frames: [pair for frame in frames for pair in join.announce([frame], alone=True)],
+        ]
+        out = [pair for step in (told if events_first else reversed(told)) for pair in step()]
+        assert sorted(indices(out)) == [(at, f"e{at}") for at in range(5)]
+        assert not list(join.leftovers())
+        assert join.events_without_frame() == ([], 0)
 
 
 def test_join_makes_do_with_an_old_event_in_the_end():
     join = Join(needs_event=True)
-    list(join.event(1, EventNote("first", 0.0, "d", {})))
-    assert len(list(join.announce([Announced(1, 0, "r", "d", 0.0)]))) == 1
-    assert not list(join.announce([Announced(1, 1, "r", "d", 0.0)]))
-    assert [(frame.index, note.uid) for frame, note in join.leftovers()] == [(1, "first")]
+    list(join.event(1, note("first")))
+    assert indices(join.announce([announced(1, 0)], alone=True)) == [(0, "first")]
+    assert not list(join.announce([announced(1, 1)], alone=True))
+    assert indices(join.leftovers()) == [(1, "first")]
+
+
+def test_join_makes_do_with_an_event_of_another_pass_in_the_end():
+    """The events of the first pass were lost, so that those of the second look like a first pass."""
+    join = Join(needs_event=True)
+    list(join.announce([announced(1, 0), announced(2, 1)], alone=False))
+    list(join.announce([announced(2, 2)], alone=True))
+    assert indices(join.event(2, note("new"))) == [(1, "new")]
+    assert indices(join.leftovers()) == [(0, None), (2, "new")]
+
+
+def test_join_tells_of_events_without_frames_only():
+    join = Join(needs_event=False)
+    for seq_num in (1, 2, 3):
+        list(join.announce([announced(seq_num)], alone=True))
+    for seq_num in (1, 2, 3, 4):
+        list(join.event(seq_num, note("late")))
+    assert len(list(join.leftovers())) == 0
+    assert join.events_without_frame() == ([4], 0)
+
+
+def test_join_waits_for_the_rows_of_columns():
+    join = Join(needs_event=False, columns=["x", "y"])
+    assert not list(join.announce([announced(1, 0), announced(2, 1)], alone=False))
+    assert not list(join.row("x", 1, "x1"))
+    ((frame, _, rows),) = join.row("y", 1, "y1")
+    assert (frame.seq_num, rows) == (1, {"x": "x1", "y": "y1"})
+    assert not list(join.row("y", 2, "y2"))
+    ((frame, _, rows),) = join.leftovers()
+    assert (frame.seq_num, rows) == (2, {"x": None, "y": "y2"})
+
+
+def test_join_keeps_few_bytes_of_images(monkeypatch):
+    monkeypatch.setattr("bluesky_powder.frames.join.MOST_BYTES", 20)
+    join = Join(needs_event=False, columns=["x"])
+    frames = [Announced(n, 1, InlineImages(np.zeros(1)), "d", 0.0) for n in (1, 2, 3)]
+    out = [joined for frame in frames for joined in join.with_event(frame, note("e"))]
+    assert [(frame.seq_num, rows) for frame, _, rows in out] == [(1, {"x": None})]
 
 
 def test_recent_forgets_the_oldest():
@@ -380,7 +446,7 @@ def test_run_frames_stay_small_over_many_events():
         (frame,) = frames.take("event", event)
         assert isinstance(frame, Frame)
     kept = frames._join  # noqa: SLF001 - how much it keeps is the point
-    assert not kept._fresh  # noqa: SLF001
+    assert not kept._events.fresh  # noqa: SLF001
     assert not kept._waiting  # noqa: SLF001
-    assert len(kept._used._entries) == 4096  # noqa: SLF001
+    assert len(kept._events.used._entries) == 4096  # noqa: SLF001
     assert not [item for item in frames.finish() if isinstance(item, Skipped)]

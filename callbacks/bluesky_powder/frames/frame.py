@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe.sources import KeySource, key_of
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,29 @@ class Wanted:
     stream
         Stream to take them from; None: the first that has the key, `dark` and `baseline` apart.
     positions
-        Goniometer position -> data key or number.
+        Goniometer position -> where it comes from, or a number.
     monitor
-        Data key or number; None where none is wanted.
+        Likewise; None where none is wanted.
+    exposure
+        Likewise, in seconds.
     """
 
     frames: str
     stream: str | None
-    positions: Mapping[str, str | float]
-    monitor: str | float | None
+    positions: Mapping[str, str | float | KeySource]
+    monitor: str | float | KeySource | None
+    exposure: str | float | KeySource | None = None
 
     @classmethod
     def by(cls, recipe: Recipe) -> "Wanted":
         """Return what a recipe looks for."""
-        return cls(recipe.frames, recipe.stream, recipe.geometry.motors, recipe.corrections.monitor)
+        corrections = recipe.corrections
+        return cls(recipe.frames, recipe.stream, recipe.geometry.motors, corrections.monitor, corrections.exposure)
 
     @property
     def data_keys(self) -> set[str]:
-        """Data keys of positions and monitor."""
-        return {source for source in (*self.positions.values(), self.monitor) if isinstance(source, str)}
+        """Data keys of positions, monitor and exposure."""
+        return {key for key in map(key_of, (*self.positions.values(), self.monitor, self.exposure)) if key is not None}
 
 
 class Images(Protocol):
@@ -76,13 +81,16 @@ class Frame:
     positions
         Goniometer position -> value, in the units that the goniometer's file means.
     monitor
-        As recorded; NaN where it is missing; None where the recipe wants none.
+        What an image is divided by: as recorded, times the exposure where the recipe has one; NaN where it is missing;
+        None where the recipe wants neither. The mean of `monitors` where there are those.
     monitor_problem
-        Why the monitor is missing, "" where it is not.
+        Why the monitor is missing or not above 0, "" where it is fine.
     event_uid
         Of the raw event, "" where there is none (fly scans).
     time
         Of the raw event; without one, when the frame was announced.
+    monitors
+        What each image is divided by, where the documents have one value for each; None where `monitor` holds for all.
     """
 
     run: str
@@ -95,6 +103,7 @@ class Frame:
     monitor_problem: str
     event_uid: str
     time: float
+    monitors: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,113 +1,307 @@
-"""Positions and monitor of a frame: from its event, the configuration, the baseline, or as constants."""
+"""Positions and monitor of a frame: from events, files, configuration, baseline, other streams, or as constants."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.errors import FrameSkipped, FramesUnavailable
+from bluesky_powder.frames.columns import ColumnFiles
+from bluesky_powder.frames.elsewhere import OtherStreams
 from bluesky_powder.frames.frame import Wanted
+from bluesky_powder.frames.join import Joined
+from bluesky_powder.frames.values import Values, as_values, checked, shares, taken
+from bluesky_powder.recipe.conversions import factor
+from bluesky_powder.recipe.sources import KeySource, Take, as_key_source
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The numbers of one frame; see `Frame`."""
+
+    positions: Mapping[str, float]
+    monitor: float | None
+    monitor_problem: str
+    monitors: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One number that every frame needs."""
+
+    what: str
+    source: KeySource | float
+
+    @classmethod
+    def of(cls, what: str, source: str | float | KeySource, default: Take) -> "_Asked":
+        if isinstance(source, float | int):
+            return cls(what, float(source))
+        source = as_key_source(source)
+        return cls(what, source if source.take else source.model_copy(update={"take": default}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a descriptor says about the numbers of its frames.
+
+    Attributes
+    ----------
+    keys
+        Its data keys.
+    configured, units
+        Values and units of its configuration.
+    columns
+        Data keys that are needed and stand in files.
+    needs_event
+        Whether others that are needed stand in events.
+    elsewhere
+        Those of which this stream says nothing: only the baseline may.
+    """
+
+    keys: Mapping[str, Any]
+    configured: Mapping[str, Any]
+    units: Mapping[str, Any]
+    columns: tuple[str, ...]
+    needs_event: bool
+    elsewhere: tuple[str, ...]
 
 
 class Numbers:
     """Looks up the numbers that frames need.
 
-    A data key is looked for in the event of the same seq_num, in the configuration of its descriptor, and in the first
-    event of the stream `baseline`, in this order.
+    A data key without a stream is looked for in the event of the same seq_num, in a column that a StreamResource of the
+    frames' stream tells of, in the configuration of its descriptor, and in the first event of the stream `baseline`, in
+    this order. One with a stream is looked for there; see `Pairing` for which of its values are whose.
+
+    Several values become one by `take`: for a position, all that share an event; for monitor and exposure, those of one
+    image, where they divide evenly among the images of the event.
 
     Parameters
     ----------
     wanted
         What is needed.
+    files
+        Reads columns.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Wanted, files: ColumnFiles) -> None:
+        self._positions = {n: _Asked.of(f"position {n!r}", s, "mean") for n, s in wanted.positions.items()}
+        self._divisors = []
+        if wanted.monitor is not None:
+            self._divisors.append(_Asked.of("the monitor", wanted.monitor, "sum"))
+        if wanted.exposure is not None:
+            self._divisors.append(_Asked.of("the exposure", wanted.exposure, "mean"))
+        asked = (*self._positions.values(), *self._divisors)
+        self._sources = [a.source for a in asked if isinstance(a.source, KeySource)]
+        self.others = OtherStreams([source for source in self._sources if source.stream not in (None, BASELINE)], files)
+        self._own: str | None = None
         self._baseline: dict[str, Any] = {}
+        self._baseline_units: dict[str, Any] = {}
+        self._had_baseline = False
+        self._known: dict[str, _Known] = {}
+        self._streams: dict[str, Mapping[str, Any]] = {}
+
+    def describe(self, descriptor: Mapping[str, Any], stream: str) -> None:
+        """Take a descriptor of any stream."""
+        keys = descriptor["data_keys"]
+        self._streams[stream] = keys
+        if stream == BASELINE:
+            self._baseline_units |= {key: about.get("units") for key, about in keys.items()}
+        self.others.describe(descriptor, stream)
+
+    def describe_frames(self, descriptor: Mapping[str, Any], stream: str) -> None:
+        """Take a descriptor of the frames' stream."""
+        self._own = stream
+        self.others.leave_out(stream)
+        keys = descriptor["data_keys"]
+        needed = {source.key for source in self._sources if source.stream in (None, stream)}
+        configured, units = _configuration(descriptor)
+        columns = tuple(sorted(k for k in needed if is_streamed(keys.get(k))))
+        self._known[descriptor["uid"]] = _Known(
+            keys=keys,
+            configured=configured,
+            units=units,
+            columns=columns,
+            needs_event=any(k in keys and k not in columns for k in needed) or self.others.need_times,
+            elsewhere=tuple(sorted(k for k in needed if k not in keys and k not in configured)),
+        )
 
     def note_baseline(self, data: Mapping[str, Any]) -> None:
         """Keep what the first baseline event says."""
-        for key in self._wanted.data_keys & data.keys():
+        self._had_baseline = True
+        for key in {source.key for source in self._sources} & data.keys():
             self._baseline.setdefault(key, data[key])
 
     def pick(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an event says of the numbers needed, so that the rest of it may go."""
-        return {key: data[key] for key in self._wanted.data_keys & data.keys()}
+        return {source.key: data[source.key] for source in self._sources if source.key in data}
 
-    def waits_for_event(self, descriptor: Mapping[str, Any]) -> bool:
-        """Tell whether a frame of this stream cannot do without its event."""
-        keys = descriptor["data_keys"]
-        return any(key in keys and not keys[key].get("external") for key in self._wanted.data_keys)
+    def waits_for_event(self, descriptor: str) -> bool:
+        """Tell whether a frame with this descriptor cannot do without its event."""
+        return self._known[descriptor].needs_event
 
-    def nowhere(self, descriptor: Mapping[str, Any]) -> list[str]:
-        """Return the data keys that neither the stream nor its configuration nor the baseline (so far) has."""
-        keys, configured = descriptor["data_keys"], _configured(descriptor)
-        return sorted(k for k in self._wanted.data_keys if k not in keys and k not in configured | self._baseline)
+    def columns(self, descriptor: str) -> tuple[str, ...]:
+        """Return the data keys of which a frame with this descriptor needs a row in a file."""
+        return self._known[descriptor].columns
 
-    def positions(self, descriptor: Mapping[str, Any], data: Mapping[str, Any] | None) -> dict[str, float]:
-        """Return goniometer position -> value.
+    def nowhere(self) -> list[str]:
+        """Return the data keys that neither the frames' stream nor its configuration nor the baseline has so far."""
+        left = {key for known in self._known.values() for key in known.elsewhere}
+        return sorted(key for key in left if key not in self._baseline)
+
+    def ready(self, joined: Joined) -> bool:
+        """Tell whether all numbers of a frame are here that may still come."""
+        known = self._known[joined.frame.descriptor]
+        if known.elsewhere and not self._had_baseline:
+            data = joined.event.data if joined.event else {}
+            if any(key not in data for key in known.elsewhere):
+                return False
+        return self.others.ready(joined.frame.seq_num, joined.event.time if joined.event else None)
+
+    def of(self, joined: Joined) -> Found:
+        """Return the numbers of a frame.
 
         Raises
         ------
         FrameSkipped
-            If one is missing or no number.
+            If a position is missing or no number.
         """
-        return {
-            name: self._number(f"position {name!r}", source, descriptor, data)
-            for name, source in self._wanted.positions.items()
-        }
-
-    def monitor(self, descriptor: Mapping[str, Any], data: Mapping[str, Any] | None) -> tuple[float | None, str]:
-        """Return the monitor and "", NaN and why it is missing, or None and "" where none is wanted."""
-        if self._wanted.monitor is None:
-            return None, ""
+        positions = {}
+        for name, asked in self._positions.items():
+            source = asked.source
+            if isinstance(source, float):
+                positions[name] = source
+            else:
+                positions[name] = taken(self._values(asked.what, source, joined), source.take)
+        if not self._divisors:
+            return Found(positions, None, "", None)
         try:
-            return self._number("the monitor", self._wanted.monitor, descriptor, data), ""
+            each, problem = self._divisor(joined)
         except FrameSkipped as reason:
-            return math.nan, str(reason)
+            return Found(positions, math.nan, str(reason), None)
+        if len(each) == 1 or problem:
+            return Found(positions, min(each), problem, None)
+        return Found(positions, math.fsum(each) / len(each), "", tuple(each))
 
-    def _number(
-        self, what: str, source: str | float, descriptor: Mapping[str, Any], data: Mapping[str, Any] | None
-    ) -> float:
-        if not isinstance(source, str):
-            return source
-        for place in (data or {}, _configured(descriptor), self._baseline):
-            if source in place:
-                return _as_number(what, source, place[source])
-        raise FrameSkipped(f"{what} needs {source!r}, which {_where_not(source, descriptor, data)}")
+    def _divisor(self, joined: Joined) -> tuple[Values, str]:
+        """Return what each image is divided by, or the one number that all are, and what is wrong with it."""
+        product: Values = (1.0,)
+        problem = ""
+        for asked in self._divisors:
+            source = asked.source
+            if isinstance(source, float):
+                found: Values = (source,)
+            else:
+                values = self._values(asked.what, source, joined)
+                try:
+                    found = shares(values, source.take, joined.frame.count)
+                except FrameSkipped as reason:
+                    raise FrameSkipped(f"{asked.what}: {source.key!r} {reason}") from reason
+                if min(found) <= 0:
+                    problem = problem or f"{asked.what} {source.key!r} is not above 0"
+            many = max(len(found), len(product))
+            product = [product[i % len(product)] * found[i % len(found)] for i in range(many)]
+        return product, problem
+
+    def _values(self, what: str, source: KeySource, joined: Joined) -> Values:
+        """Return the values of a source, in the unit that the recipe asks for."""
+        try:
+            values, units = self._found(source, joined)
+        except _Nowhere as reason:
+            raise FrameSkipped(f"{what} needs {source.key!r}, which {reason}") from reason
+        except FramesUnavailable as reason:
+            raise FrameSkipped(f"{what}: {source.key!r}: {reason}") from reason
+        except FrameSkipped as reason:
+            raise FrameSkipped(f"{what}: {source.key!r} {reason}") from reason
+        if source.to_unit is None:
+            return values
+        unit = source.unit or units
+        if not isinstance(unit, str) or not unit.strip():
+            raise FrameSkipped(f"{what}: {source.key!r} comes without units; give its `unit` in the recipe")
+        try:
+            times = factor(unit, source.to_unit)
+        except ValueError as error:
+            raise FrameSkipped(f"{what}: {source.key!r}: {error}; give its `unit` in the recipe") from error
+        return values if times == 1 else [value * times for value in values]
+
+    def _found(self, source: KeySource, joined: Joined) -> tuple[Values, Any]:
+        """Return the values of a source, and their units."""
+        key, event = source.key, joined.event
+        known = self._known[event.descriptor if event and event.descriptor in self._known else joined.frame.descriptor]
+        if source.stream is not None and source.stream != self._own:
+            if source.stream != BASELINE:
+                return self._sampled(source, joined)
+        elif event is not None and key in event.data:
+            about = known.keys.get(key, {})
+            if isinstance(event.data[key], str) and about.get("external"):
+                raise _Nowhere(_IN_A_FILE)
+            return as_values(event.data[key], about.get("shape")), about.get("units")
+        elif (row := joined.rows.get(key)) is not None:
+            return checked(row.values()), known.keys[key].get("units")
+        elif key in known.configured:
+            return as_values(known.configured[key]), known.units.get(key)
+        if key in self._baseline:
+            return as_values(self._baseline[key]), self._baseline_units.get(key)
+        raise _Nowhere(self._where_not(source, known, joined))
+
+    def _sampled(self, source: KeySource, joined: Joined) -> tuple[Values, Any]:
+        stream = str(source.stream)
+        if stream not in self._streams:
+            raise _Nowhere(f"the stream {stream!r} should bring; the run has {_listed(self._streams)}")
+        if source.key not in self._streams[stream]:
+            raise _Nowhere(f"is not in the stream {stream!r}, which has {_listed(self._streams[stream])}")
+        try:
+            values = self.others.values(source, joined.frame.seq_num, joined.event.time if joined.event else None)
+        except FramesUnavailable:
+            raise
+        except FrameSkipped as reason:
+            raise _Nowhere(str(reason)) from reason
+        return checked(values), self._streams[stream][source.key].get("units")
+
+    def _where_not(self, source: KeySource, known: _Known, joined: Joined) -> str:
+        if source.stream == BASELINE:
+            return f"is not in the stream 'baseline', which has {_listed(self._streams.get(BASELINE, ()))}"
+        about = known.keys.get(source.key)
+        if is_streamed(about):
+            return "is written to a file, but no StreamDatum of it came for this seq_num"
+        if about is not None and about.get("external"):
+            return _IN_A_FILE
+        if about is not None:
+            missing = "is missing from the event"
+            return missing if joined.event else "its event should bring, but no event of this seq_num came"
+        has = _listed(key for key, value in known.keys.items() if not value.get("external"))
+        elsewhere = sorted(stream for stream, keys in self._streams.items() if source.key in keys)
+        if elsewhere:
+            return f"is in the stream {elsewhere[0]!r}; say so: `{{key: {source.key}, stream: {elsewhere[0]}}}`"
+        return (
+            f"is in neither event (which has {has}), configuration nor baseline; "
+            "add the device to the plan, or correct the recipe"
+        )
 
 
-def _as_number(what: str, source: str, value: Any) -> float:
-    try:
-        if getattr(value, "size", 1) == 1 and hasattr(value, "item"):
-            value = value.item()
-        if isinstance(value, list | tuple) and len(value) == 1:
-            value = value[0]
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str) or not math.isfinite(number):
-        shown = str(value)
-        raise FrameSkipped(f"{what}: {source!r} is {shown if len(shown) < 60 else shown[:57] + '...'}, not a number")
-    return number
+class _Nowhere(FrameSkipped):
+    """A number that is not where it should be."""
 
 
-def _configured(descriptor: Mapping[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for device in descriptor.get("configuration", {}).values():
-        merged.update(device.get("data", {}))
-    return merged
+_IN_A_FILE = "is written to a file behind Resource and Datum, where numbers are not read; record it in the events too"
 
 
-def _where_not(source: str, descriptor: Mapping[str, Any], data: Mapping[str, Any] | None) -> str:
-    key = descriptor["data_keys"].get(source)
-    if key is not None and key.get("external"):
-        return "is written to a file, which positions are not read from here; record it in the events too"
-    if key is not None and data is None:
-        return "its event should bring, but no event of this seq_num came"
-    if key is not None:
-        return "is missing from the event"
-    has = ", ".join(sorted(k for k, v in descriptor["data_keys"].items() if not v.get("external"))) or "nothing"
-    return (
-        f"is in neither event (which has {has}), configuration nor baseline; "
-        "add the device to the plan, or correct the recipe"
-    )
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def is_streamed(data_key: Mapping[str, Any] | None) -> bool:
+    """Tell whether StreamResource documents tell where the values of a data key are."""
+    return data_key is not None and str(data_key.get("external") or "").startswith("STREAM")
+
+
+def _configuration(descriptor: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values and the units of a descriptor's configuration."""
+    values: dict[str, Any] = {}
+    units: dict[str, Any] = {}
+    for device in (descriptor.get("configuration") or {}).values():
+        values.update(device.get("data") or {})
+        units.update({key: about.get("units") for key, about in (device.get("data_keys") or {}).items()})
+    return values, units

@@ -1,28 +1,31 @@
 """One run's documents in, its frames out, each as soon as everything that it needs is there."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import event_model
+from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.frames.columns import Column, ColumnFiles, Row
+from bluesky_powder.frames.datums import Datums, Found
 from bluesky_powder.frames.frame import Frame, Images, Skipped, Wanted, images_per_event, is_image
+from bluesky_powder.frames.held import Held
 from bluesky_powder.frames.inline import InlineImages
-from bluesky_powder.frames.join import Announced, EventNote, Join, Pair, Recent
+from bluesky_powder.frames.join import Announced, EventNote, Join, Joined
 from bluesky_powder.frames.legacy import Handlers
-from bluesky_powder.frames.numbers import Numbers
+from bluesky_powder.frames.numbers import BASELINE, Numbers, is_streamed
 from bluesky_powder.frames.patience import Patience
 from bluesky_powder.frames.reach import Reach
 from bluesky_powder.frames.remote import RemoteFrames
 from bluesky_powder.frames.resources import StreamResource
+from bluesky_powder.frames.streamed import Open, Span, Streamed
 
 Document = Mapping[str, Any]
-DOCUMENTS = frozenset(
-    ("descriptor", "event", "event_page", "resource", "datum", "datum_page", "stream_resource", "stream_datum")
-)
-NOT_FRAMES = ("dark", "baseline")
+NOT_FRAMES = ("dark", BASELINE)
 """Streams that are not reduced unless the recipe names them."""
 
 
@@ -63,25 +66,34 @@ class RunFrames:
         self.stream: str | None = None
         self.streams_left_out: list[str] = []
         self.image_keys: set[str] = set()
-        self._numbers = Numbers(wanted)
         self._reach = Reach(run, patience, root_map, remote)
         self._handlers = Handlers(self._reach, handlers)
+        self._columns = ColumnFiles(self._reach)
+        self._numbers = Numbers(wanted, self._columns)
         self._descriptors: dict[str, Document] = {}
         self._baselines: set[str] = set()
+        self._datum_keys: dict[str, tuple[str, ...]] = {}
         self._join: Join | None = None
-        self._stream_resources: dict[str, StreamResource] = {}
-        self._other_resources: set[str] = set()
-        self._early_datums: defaultdict[str, list[Document]] = defaultdict(list)
-        self._next_index = 0
-        self._resources: dict[str, Document] = {}
-        self._datums: dict[str, Document] = {}
-        self._used_datums: Recent[str, Document] = Recent()
-        self._await_datum: dict[str, Document] = {}
+        self._held = Held()
+        self._highest = 0
+        self._datums: Datums[_Asking] = Datums()
+        self._streamed = Streamed(self._stream_of, self._role)
+        self._takers: dict[str, Callable[[Document], Iterable[Frame | Skipped] | None]] = {
+            "descriptor": self._descriptor,
+            "event": self._event,
+            "event_page": self._event_page,
+            "resource": self._resource,
+            "datum": self._datum,
+            "datum_page": self._datum_page,
+            "stream_resource": self._stream_resource,
+            "stream_datum": self._stream_datum,
+        }
 
     def take(self, name: str, document: Document) -> Iterator[Frame | Skipped]:
         """Take a document; yield what is now ready. Documents that have no part in frames are passed over."""
-        if name in DOCUMENTS:
-            yield from getattr(self, f"_{name}")(document) or ()
+        taker = self._takers.get(name)
+        if taker is not None:
+            yield from taker(document) or ()
 
     def reduces(self, descriptor: str) -> bool:
         """Tell whether frames come with this descriptor."""
@@ -90,198 +102,255 @@ class RunFrames:
     @property
     def images_per_event(self) -> int:
         """How many images an event has, as far as the descriptor says."""
-        return images_per_event(self._about_frames(), {})
+        for descriptor in self._descriptors:
+            return self._count(descriptor)
+        return 1
 
     def missing_sources(self) -> list[str]:
         """Return the data keys of positions and monitor that the frames' stream does not have, as far as is known."""
-        found = {key for uid in self._descriptors for key in self._numbers.nowhere(self._descriptors[uid])}
-        return sorted(found)
+        return self._numbers.nowhere()
 
     def finish(self) -> Iterator[Frame | Skipped]:
         """Yield what still waits, now that the run is over: with what is known, or as skipped."""
-        for datums in self._early_datums.values():
-            for datum in datums:
-                if datum["descriptor"] in self._descriptors:
-                    span = datum["seq_nums"]["stop"] - datum["seq_nums"]["start"]
-                    yield Skipped(datum["seq_nums"]["start"], span, "its StreamResource document never came")
-        self._early_datums.clear()
-        for event in self._await_datum.values():
-            yield Skipped(event["seq_num"], self._count(event), "its Datum document never came")
-        self._await_datum.clear()
+        yield from self._without_resource()
+        for asking in self._datums.leftovers():
+            yield Skipped(asking.seq_num, self._count(asking.note.descriptor), "its Datum document never came")
         if self._join is not None:
-            yield from self._framed(self._join.leftovers())
-            for seq_num in self._join.events_without_frame():
-                yield Skipped(seq_num, 1, "its event came, but no document says where its frame is")
+            yield from self._deliver(self._join.leftovers())
+        self._numbers.others.decide()
+        for joined in self._held.rest():
+            yield self._frame(joined)
+        if self._join is not None:
+            seq_nums, more = self._join.events_without_frame()
+            reason = "its event came, but no document says where its frame is"
+            yield from (Skipped(seq_num, 1, reason) for seq_num in seq_nums)
+            if more:
+                yield Skipped(None, more, reason)
 
     def close(self) -> None:
         """Close all files."""
         self._reach.close()
+        self._columns.close()
         self._handlers.close()
 
     def _descriptor(self, document: Document) -> None:
-        stream, keys = document.get("name", "primary"), document["data_keys"]
+        stream, keys, uid = document.get("name", "primary"), document["data_keys"], document["uid"]
+        frames = self.wanted.frames
         self.image_keys |= {key for key, about in keys.items() if is_image(about)}
-        if stream == "baseline":
-            self._baselines.add(document["uid"])
-        if self.wanted.frames not in keys:
+        self._datum_keys[uid] = tuple(k for k, about in keys.items() if k != frames and about.get("external"))
+        self._numbers.describe(document, stream)
+        if stream == BASELINE:
+            self._baselines.add(uid)
+        if frames not in keys:
             return
         if self.stream is None and (self.wanted.stream == stream or self._may_choose(stream)):
             self.stream = stream
         if stream != self.stream:
             self.streams_left_out.append(stream)
+            self._datum_keys[uid] = (*self._datum_keys[uid], frames)
             return
-        self._descriptors[document["uid"]] = document
-        if str(keys[self.wanted.frames].get("external", "")).startswith("STREAM") and self._join is None:
-            self._join = Join(self._numbers.waits_for_event(document))
+        self._numbers.describe_frames(document, stream)
+        self._descriptors[uid] = document
+        columns = self._numbers.columns(uid)
+        if self._join is None and (columns or is_streamed(keys[frames])):
+            self._join = Join(self._numbers.waits_for_event(uid), columns)
 
     def _may_choose(self, stream: str) -> bool:
         return self.wanted.stream is None and stream not in NOT_FRAMES
 
     def _event(self, document: Document) -> Iterator[Frame | Skipped]:
-        descriptor = self._descriptors.get(document["descriptor"])
-        if document["descriptor"] in self._baselines:
-            self._numbers.note_baseline(document["data"])
-        if descriptor is None:
-            return
-        value = document["data"].get(self.wanted.frames)
-        if isinstance(value, str):
-            yield from self._by_datum(value, document)
-        elif value is not None:
-            yield from self._inline(value, document, descriptor)
-        elif self._join is not None:
-            data = self._numbers.pick(document["data"])
-            note = EventNote(document["uid"], document["time"], document["descriptor"], data)
-            yield from self._framed(self._join.event(document["seq_num"], note))
+        uid, data = document["descriptor"], document["data"]
+        for key in self._datum_keys.get(uid, ()):
+            if isinstance(data.get(key), str):
+                self._datums.forget(data[key])
+        if uid in self._descriptors:
+            yield from self._event_of_frames(document, data)
+        if uid in self._baselines:
+            self._numbers.note_baseline(data)
+        elif self._numbers.others.has(uid):
+            self._numbers.others.event(document)
         else:
-            yield Skipped(document["seq_num"], 1, f"the event has no {self.wanted.frames!r}")
+            return
+        yield from self._now_ready()
+
+    def _event_of_frames(self, document: Document, data: Mapping[str, Any]) -> Iterator[Frame | Skipped]:
+        seq_num, uid = document["seq_num"], document["descriptor"]
+        if self._numbers.others:
+            self._numbers.others.times.note(seq_num, document["time"])
+        note = EventNote(document["uid"], document["time"], uid, self._numbers.pick(data))
+        value = data.get(self.wanted.frames)
+        if isinstance(value, str):
+            yield from self._by_datum(self._datums.ask(value, _Asking(seq_num, note)))
+        elif value is not None:
+            yield from self._inline(value, seq_num, note)
+        elif self._join is not None:
+            yield from self._deliver(self._join.event(seq_num, note))
+        else:
+            yield Skipped(seq_num, 1, f"the event has no {self.wanted.frames!r}")
 
     def _event_page(self, page: Document) -> Iterator[Frame | Skipped]:
         for event in event_model.unpack_event_page(page):
             yield from self._event(event)
 
-    def _inline(self, value: Any, event: Document, descriptor: Document) -> Iterator[Frame | Skipped]:
-        about = descriptor["data_keys"][self.wanted.frames]
+    def _inline(self, value: Any, seq_num: int, note: EventNote) -> Iterator[Frame | Skipped]:
+        about = self._descriptors[note.descriptor]["data_keys"][self.wanted.frames]
         try:
             images = InlineImages.of(value, about.get("dtype_numpy"))
         except FrameSkipped as reason:
-            yield Skipped(event["seq_num"], 1, str(reason))
+            yield Skipped(seq_num, 1, str(reason))
             return
         count = images.array.shape[-3] if images.array.ndim > 2 else 1
-        yield self._frame(event["seq_num"], count, images, _note_of(event), descriptor, event["time"])
+        yield from self._with_event(Announced(seq_num, count, images, note.descriptor, note.time), note)
 
-    def _by_datum(self, datum_id: str, event: Document) -> Iterator[Frame | Skipped]:
-        datum = self._datums.pop(datum_id, None) or self._used_datums.get(datum_id)
-        if datum is None or datum["resource"] not in self._resources:
-            if datum is not None:
-                self._datums[datum_id] = datum
-            self._await_datum[datum_id] = event
-            return
-        self._used_datums[datum_id] = datum
-        descriptor = self._descriptors[event["descriptor"]]
-        resource, frames = self._resources[datum["resource"]], self.wanted.frames
-        images = self._handlers.images(resource, datum["datum_kwargs"], str(self.stream), frames, event["seq_num"])
-        yield self._frame(event["seq_num"], self._count(event), images, _note_of(event), descriptor, event["time"])
+    def _by_datum(self, found: Iterable[Found["_Asking"]]) -> Iterator[Frame | Skipped]:
+        for (seq_num, note), datum, resource in found:
+            stream, frames = str(self.stream), self.wanted.frames
+            images = self._handlers.images(resource, datum["datum_kwargs"], stream, frames, seq_num)
+            announced = Announced(seq_num, self._count(note.descriptor), images, note.descriptor, note.time)
+            yield from self._with_event(announced, note)
+
+    def _with_event(self, announced: Announced, note: EventNote) -> Iterator[Frame | Skipped]:
+        """Take a frame that came with its event; only rows of columns may still be missing."""
+        if self._join is not None and self._numbers.columns(note.descriptor):
+            yield from self._deliver(self._join.with_event(announced, note))
+        else:
+            yield from self._deliver((Joined(announced, note, _NO_ROWS),))
 
     def _resource(self, document: Document) -> Iterator[Frame | Skipped]:
-        self._resources[document["uid"]] = document
-        for datum_id in [i for i in self._await_datum if self._datums.get(i, {}).get("resource") == document["uid"]]:
-            yield from self._by_datum(datum_id, self._await_datum.pop(datum_id))
+        yield from self._by_datum(self._datums.resource(document))
 
     def _datum(self, document: Document) -> Iterator[Frame | Skipped]:
-        self._datums[document["datum_id"]] = document
-        event = self._await_datum.pop(document["datum_id"], None)
-        if event is not None:
-            yield from self._by_datum(document["datum_id"], event)
+        yield from self._by_datum(self._datums.datum(document))
 
     def _datum_page(self, page: Document) -> Iterator[Frame | Skipped]:
         for datum in event_model.unpack_datum_page(page):
             yield from self._datum(datum)
 
     def _stream_resource(self, document: Document) -> Iterator[Frame | Skipped]:
-        if document["data_key"] != self.wanted.frames:
-            self._other_resources.add(document["uid"])
-            self._early_datums.pop(document["uid"], None)
-            return
-        self._stream_resources[document["uid"]] = StreamResource.of(document, self._about_frames())
-        for datum in self._early_datums.pop(document["uid"], ()):
-            yield from self._stream_datum(datum)
+        for span in self._streamed.resource(document):
+            yield from self._span(span)
 
     def _stream_datum(self, document: Document) -> Iterator[Frame | Skipped]:
-        uid = document["stream_resource"]
-        if uid in self._other_resources:
-            return
-        resource = self._stream_resources.get(uid)
-        if resource is None:
-            self._early_datums[uid].append(document)
-            return
-        if document["descriptor"] not in self._descriptors or self._join is None:
-            return  # frames of a stream that is not reduced
-        seq_nums, indices = (range(document[key]["start"], document[key]["stop"]) for key in ("seq_nums", "indices"))
-        if len(seq_nums) != len(indices):
+        for span in self._streamed.datum(document):
+            yield from self._span(span)
+
+    def _stream_of(self, descriptor: str) -> str | None:
+        """Return the stream of a descriptor whose StreamDatums are needed."""
+        return self.stream if descriptor in self._descriptors else self._numbers.others.stream_of(descriptor)
+
+    def _role(self, descriptor: str, key: str) -> Open | None:
+        """Return what reads a data key of a stream that is needed; None where that is not."""
+        if descriptor not in self._descriptors:
+            about = self._numbers.others.column_key(descriptor, key)
+            return None if about is None else partial(Column.of, data_key=about)
+        about = self._descriptors[descriptor]["data_keys"].get(key)
+        if key == self.wanted.frames:
+            return partial(StreamResource.of, data_key=about)
+        if self._join is not None and key in self._join.columns:
+            return partial(Column.of, data_key=about)
+        return None
+
+    def _span(self, span: Span) -> Iterator[Frame | Skipped]:
+        resource, seq_nums, indices = span.resource, span.seq_nums, span.indices
+        if isinstance(resource, Column):
+            yield from self._rows(span, resource)
+        elif len(seq_nums) != len(indices):
             reason = f"its StreamDatum pairs {len(seq_nums)} seq_nums with {len(indices)} indices"
             yield Skipped(seq_nums.start, max(len(seq_nums), len(indices)), reason)
-            return
-        self._place(resource, indices)
-        now = time.time()
-        announced = [
-            Announced(seq_num, index, uid, document["descriptor"], now)
-            for seq_num, index in zip(seq_nums, indices, strict=True)
-        ]
-        yield from self._framed(self._join.announce(announced))
+        elif self._join is not None:
+            now = time.time()
+            announced = (
+                Announced(seq_num, resource.count, self._images(resource, index), span.descriptor, now)
+                for seq_num, index in zip(seq_nums, indices, strict=True)
+            )
+            yield from self._deliver(self._join.announce(announced, alone=len(seq_nums) == 1))
 
-    def _place(self, resource: StreamResource, indices: range) -> None:
-        """Find out where a further file begins: indices go on from the file before it, or start at 0 again."""
-        known = [other for other in self._stream_resources.values() if other is not resource and other.begun]
-        if not resource.begun and known and self._next_index > 0 and indices.start >= self._next_index:
-            same_file = any((other.uri, other.parameters) == (resource.uri, resource.parameters) for other in known)
-            resource.first = 0 if same_file else indices.start
-        if not resource.begun:
-            resource.begin, resource.row = indices.start, sum(other.events for other in known)
-        resource.events += len(indices)
-        resource.begun = True
-        self._next_index = max(self._next_index, indices.stop)
+    def _rows(self, span: Span, column: Column) -> Iterator[Frame | Skipped]:
+        if span.descriptor not in self._descriptors:
+            self._numbers.others.rows(span, column)
+            yield from self._now_ready()
+        elif self._join is not None:
+            for seq_num, index in zip(span.seq_nums, span.indices, strict=False):
+                yield from self._deliver(self._join.row(span.key, seq_num, Row(self._columns, column, index)))
 
-    def _framed(self, pairs: Iterable[Pair]) -> Iterator[Frame | Skipped]:
-        for announced, note in pairs:
-            descriptor = self._descriptors[note.descriptor if note else announced.descriptor]
-            resource = self._stream_resources[announced.resource]
-            try:
-                images = resource.images(announced.index, str(self.stream), self._reach)
-            except FrameSkipped as reason:
-                yield Skipped(announced.seq_num, resource.count, str(reason))
-                continue
-            yield self._frame(announced.seq_num, resource.count, images, note, descriptor, announced.time)
-
-    def _frame(
-        self, seq_num: int, count: int, images: Images, note: EventNote | None, descriptor: Document, announced: float
-    ) -> Frame | Skipped:
-        data = note.data if note else None
+    def _images(self, resource: StreamResource, index: int) -> Images:
         try:
-            positions = self._numbers.positions(descriptor, data)
+            return resource.images(index, str(self.stream), self._reach)
         except FrameSkipped as reason:
-            return Skipped(seq_num, count, str(reason))
-        monitor, problem = self._numbers.monitor(descriptor, data)
+            return _Refused(str(reason))
+
+    def _deliver(self, ready: Iterable[Joined]) -> Iterator[Frame | Skipped]:
+        """Yield frames that are whole but for numbers from elsewhere, once these have come too."""
+        others = self._numbers.others
+        for joined in ready:
+            seq_num = joined.frame.seq_num
+            again, self._highest = seq_num <= self._highest, max(seq_num, self._highest)
+            if others and joined.event is None:
+                others.times.note_flown(seq_num)
+            # After a pause, what has come for a seq_num may belong to its earlier version.
+            in_the_end = not others.can_be_live or (again and others.by_number)
+            if not in_the_end and self._numbers.ready(joined):
+                yield self._frame(joined)
+            else:
+                for forced_out in self._held.put(joined, until_the_end=in_the_end):
+                    yield self._frame(forced_out)
+
+    def _now_ready(self) -> Iterator[Frame | Skipped]:
+        for joined in self._held.ready(self._numbers.ready):
+            yield self._frame(joined)
+
+    def _frame(self, joined: Joined) -> Frame | Skipped:
+        announced, note = joined.frame, joined.event
+        if isinstance(announced.images, _Refused):
+            return Skipped(announced.seq_num, announced.count, announced.images.reason)
+        try:
+            found = self._numbers.of(joined)
+        except FrameSkipped as reason:
+            return Skipped(announced.seq_num, announced.count, str(reason))
         return Frame(
             run=self.run,
             stream=str(self.stream),
-            seq_num=seq_num,
-            count=count,
-            images=images,
-            positions=positions,
-            monitor=monitor,
-            monitor_problem=problem,
+            seq_num=announced.seq_num,
+            count=announced.count,
+            images=announced.images,
+            positions=found.positions,
+            monitor=found.monitor,
+            monitor_problem=found.monitor_problem,
             event_uid=note.uid if note else "",
-            time=note.time if note else announced,
+            time=note.time if note else announced.time,
+            monitors=found.monitors,
         )
 
-    def _about_frames(self) -> Document:
-        for descriptor in self._descriptors.values():
-            return descriptor["data_keys"][self.wanted.frames]
-        return {}
+    def _without_resource(self) -> Iterator[Skipped]:
+        for descriptor, seq_nums in self._streamed.without_resource():
+            # A frame that was announced lacks a column, and says so itself.
+            told = self._join is not None and self._join.was_announced(seq_nums.start)
+            if descriptor in self._descriptors and not told:
+                yield Skipped(seq_nums.start, len(seq_nums), "its StreamResource document never came")
 
-    def _count(self, event: Document) -> int:
-        return images_per_event(self._descriptors[event["descriptor"]]["data_keys"][self.wanted.frames], {})
+    def _count(self, descriptor: str) -> int:
+        return images_per_event(self._descriptors[descriptor]["data_keys"][self.wanted.frames], {})
 
 
-def _note_of(event: Document) -> EventNote:
-    return EventNote(event["uid"], event["time"], event["descriptor"], event["data"])
+class _Asking(NamedTuple):
+    """An event that asks for a Datum."""
+
+    seq_num: int
+    note: EventNote
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Images that cannot be had, whatever comes."""
+
+    reason: str
+
+    @property
+    def nbytes_held(self) -> int:
+        return 0
+
+    def read(self) -> NDArray[Any]:
+        raise FrameSkipped(self.reason)
+
+
+_NO_ROWS: Mapping[str, Any] = {}

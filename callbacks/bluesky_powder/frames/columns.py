@@ -1,0 +1,212 @@
+"""Numbers that a file holds, one row an event: what PandA-like devices write beside the frames, also while they do."""
+
+import contextlib
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_powder.errors import FrameSkipped, FramesUnavailable
+from bluesky_powder.frames.reach import Reach
+from bluesky_powder.frames.resources import HDF5
+
+MOST_OPEN_FILES = 16
+BLOCK = 4096
+"""Rows that are read at once, where so many were announced."""
+
+
+@dataclass
+class Column:
+    """One StreamResource document of a data key that holds numbers.
+
+    Attributes
+    ----------
+    uid, mimetype, uri, parameters
+        As in the document.
+    width
+        Numbers an event.
+    first
+        Index at which the file itself begins; 0 unless indices go on from an earlier file.
+    begun
+        Whether a StreamDatum of it has come.
+    begin, events
+        The index announced first, and how many have been announced.
+    row
+        Events of the stream that are in earlier files.
+    """
+
+    uid: str
+    mimetype: str
+    uri: str
+    parameters: Mapping[str, Any]
+    width: int
+    first: int = 0
+    begun: bool = False
+    begin: int = 0
+    events: int = 0
+    row: int = 0
+    _block: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+    _block_start: int = 0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], data_key: Mapping[str, Any]) -> "Column":
+        """Take a document, with the descriptor's entry for it."""
+        parameters = document.get("parameters") or {}
+        sizes = [size for size in data_key.get("shape") or () if isinstance(size, int)]
+        many = int(parameters.get("multiplier") or parameters.get("frame_per_point") or 1)
+        width = max(math.prod(sizes), 1)
+        mimetype = str(document.get("mimetype")).replace(" ", "").lower()
+        uri = str(document.get("uri"))
+        return cls(document["uid"], mimetype, uri, parameters, many if width == 1 else width)
+
+
+class ColumnFiles:
+    """Reads columns; files stay open, the least recently used is closed first.
+
+    Parameters
+    ----------
+    reach
+        What the readers of the run share.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+
+    def values(self, column: Column, index: int) -> tuple[float, ...]:
+        """Return the numbers of one event.
+
+        Parameters
+        ----------
+        column
+            Where.
+        index
+            Of the event in the stream.
+
+        Raises
+        ------
+        FrameSkipped
+            If this kind of resource is not read here, or does not hold numbers.
+        FramesUnavailable
+            If the file is missing, damaged, or does not have the row in time.
+        """
+        at = index - column._block_start  # noqa: SLF001 - our own class
+        if not 0 <= at < len(column._block):  # noqa: SLF001
+            column._block = self._read(column, index)  # noqa: SLF001
+            column._block_start, at = index, 0  # noqa: SLF001
+        return tuple(column._block[at].tolist())  # noqa: SLF001
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            self._forget(next(iter(self._open)))
+
+    def _place_of(self, column: Column) -> tuple[Path, str]:
+        if column.mimetype != HDF5:
+            raise FrameSkipped(f"is in a file of type {column.mimetype}, where numbers are not read; known is {HDF5}")
+        path, dataset = Path(self._reach.path(column.uri)), column.parameters.get("dataset")
+        if not dataset:
+            raise FrameSkipped(f"is in {path}, but its StreamResource names no dataset")
+        for odd in ("template", "slice"):
+            if column.parameters.get(odd):
+                raise FrameSkipped(f"is in {path}, but numbers with {odd!r} in their StreamResource are not read")
+        return path, str(dataset)
+
+    def _read(self, column: Column, index: int) -> NDArray[Any]:
+        """Return the rows from an index on that were announced and are there, (n, width), n at least 1."""
+        path, dataset = self._place_of(column)
+        # What lies beyond the indices announced may not be written yet.
+        stop = min(max(column.begin + column.events, index + 1), index + BLOCK)
+        first, last = index - column.first, stop - column.first
+        if first < 0:
+            raise FrameSkipped(f"is in {path}, which begins after index {index}")
+        return self._reach.patience.until_read(str(path), lambda: self._try(path, dataset, first, last, column.width))
+
+    def _try(self, path: Path, dataset: str, first: int, last: int, width: int) -> NDArray[Any]:
+        try:
+            return self._read_once(path, dataset, first, last, width)
+        except FramesUnavailable:
+            self._forget(path)  # a new handle sees what an old one may not
+            raise
+        except FrameSkipped:
+            raise
+        except Exception as error:
+            self._forget(path)
+            raise FramesUnavailable(f"{path}: dataset {dataset} cannot be read: {error}") from error
+
+    def _read_once(self, path: Path, dataset: str, first: int, last: int, width: int) -> NDArray[Any]:
+        node = self._file(path).get(dataset)
+        if not isinstance(node, h5py.Dataset):
+            raise FramesUnavailable(f"{path} has no dataset {dataset} (yet)")
+        if node.ndim == 0 or node.dtype.kind not in "buif":
+            raise FrameSkipped(f"is in {path}, where {dataset} ({node.dtype}, {node.ndim}-D) is no column of numbers")
+        each = math.prod(node.shape[1:])
+        if each == 0 or width % each:
+            raise FrameSkipped(f"is in {path}, where {dataset} has {each} numbers a row, but {width} an event are told")
+        per_event = width // each
+        if node.shape[0] < last * per_event:
+            node.id.refresh()
+        last = min(last, node.shape[0] // per_event)
+        if last <= first:
+            raise FramesUnavailable(
+                f"{path}: {dataset} has {node.shape[0]} rows, number {first * per_event} is not there"
+            )
+        rows = np.asarray(node[first * per_event : last * per_event], dtype=np.float64)
+        if (rows == node.fillvalue).any():
+            last = _end_of_written(path, node, first * per_event, last * per_event) // per_event
+        if last <= first:
+            raise FramesUnavailable(f"{path}: row {first * per_event} of {dataset} was announced but is not written")
+        return rows.reshape(-1, width)[: last - first]
+
+    def _file(self, path: Path) -> h5py.File:
+        file = self._open.get(path)
+        if file is not None:
+            self._open.move_to_end(path)
+            return file
+        try:
+            file = h5py.File(path, "r", libver="latest", swmr=True)
+        except FileNotFoundError:
+            raise FramesUnavailable(f"{path}: there is no such file") from None
+        except OSError as error:
+            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
+        self._open[path] = file
+        while len(self._open) > MOST_OPEN_FILES:
+            self._forget(next(iter(self._open)))
+        return file
+
+    def _forget(self, path: Path) -> None:
+        file = self._open.pop(path, None)
+        if file is not None:
+            with contextlib.suppress(Exception):  # a damaged file may not even close
+                file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The numbers of one event in a column; see `ColumnFiles.values`."""
+
+    files: ColumnFiles
+    column: Column
+    index: int
+
+    def values(self) -> tuple[float, ...]:
+        """Return them."""
+        return self.files.values(self.column, self.index)
+
+
+def _end_of_written(path: Path, node: h5py.Dataset, start: int, stop: int) -> int:
+    """Return the row before which all chunks are in the file: HDF5 gives fill values for what was never written."""
+    if node.chunks is None or node.is_virtual:
+        return stop
+    size, deep = path.stat().st_size, node.chunks[0]
+    for row in range(start - start % deep, stop, deep):
+        chunk = node.id.get_chunk_info_by_coord((row, *(0,) * (node.ndim - 1)))
+        if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
+            return row
+    return stop

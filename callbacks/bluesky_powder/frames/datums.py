@@ -1,0 +1,74 @@
+"""Events that name a Datum, Datums that name a Resource: put together, whichever comes first."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from bluesky_powder.frames.join import MOST_WAITING, Recent
+
+E = TypeVar("E")
+Document = Mapping[str, Any]
+
+MOST_RESOURCES = 2**14
+"""How many Resource documents are kept."""
+
+
+class Found(NamedTuple, Generic[E]):
+    """What an event asked for."""
+
+    event: E
+    datum: Document
+    resource: Document
+
+
+class Datums(Generic[E]):
+    """Finds the Datum and the Resource that an event asks for.
+
+    A Datum is kept until an event of any stream has named it; a few that were used stay, for events told again.
+    """
+
+    def __init__(self) -> None:
+        self._resources: Recent[str, Document] = Recent(MOST_RESOURCES)
+        self._datums: OrderedDict[str, Document] = OrderedDict()
+        self._used: Recent[str, Document] = Recent()
+        self._waiting: OrderedDict[str, E] = OrderedDict()
+        self._without_resource: defaultdict[str, list[str]] = defaultdict(list)
+
+    def ask(self, datum_id: str, event: E) -> Iterator[Found[E]]:
+        """Yield what an event asks for; if it is not there yet, the event waits."""
+        datum = self._datums.pop(datum_id, None) or self._used.get(datum_id)
+        if datum is None:
+            self._waiting[datum_id] = event
+            return
+        self._used[datum_id] = datum
+        resource = self._resources.get(datum["resource"])
+        if resource is None:
+            self._waiting[datum_id] = event
+            self._without_resource[datum["resource"]].append(datum_id)
+        else:
+            yield Found(event, datum, resource)
+
+    def forget(self, datum_id: str) -> None:
+        """Drop a Datum that something else has asked for."""
+        self._datums.pop(datum_id, None)
+
+    def datum(self, document: Document) -> Iterator[Found[E]]:
+        """Take a Datum; yield what now is together."""
+        datum_id = document["datum_id"]
+        self._datums[datum_id] = document
+        if datum_id in self._waiting:
+            yield from self.ask(datum_id, self._waiting.pop(datum_id))
+        elif len(self._datums) > MOST_WAITING:
+            self._datums.popitem(last=False)
+
+    def resource(self, document: Document) -> Iterator[Found[E]]:
+        """Take a Resource; yield what now is together."""
+        self._resources[document["uid"]] = document
+        for datum_id in self._without_resource.pop(document["uid"], ()):
+            if datum_id in self._waiting:
+                yield from self.ask(datum_id, self._waiting.pop(datum_id))
+
+    def leftovers(self) -> Iterator[E]:
+        """Yield, at the end of the run, the events that still wait."""
+        while self._waiting:
+            yield self._waiting.popitem(last=False)[1]

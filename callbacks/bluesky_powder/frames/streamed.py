@@ -1,0 +1,100 @@
+"""StreamResource and StreamDatum documents: put together, whichever comes first, and placed in their files."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from bluesky_powder.frames.columns import Column
+from bluesky_powder.frames.further import Successive
+from bluesky_powder.frames.join import MOST_WAITING, Recent
+from bluesky_powder.frames.resources import StreamResource
+
+Document = Mapping[str, Any]
+
+MOST_RESOURCES = 2**14
+"""How many StreamResource documents are kept."""
+
+
+class Span(NamedTuple):
+    """What one StreamDatum tells.
+
+    Attributes
+    ----------
+    descriptor, key
+        Uid of the descriptor, and the data key.
+    resource
+        Where the images or numbers are.
+    seq_nums, indices
+        Of which events; where in the resource.
+    """
+
+    descriptor: str
+    key: str
+    resource: StreamResource | Column
+    seq_nums: range
+    indices: range
+
+
+Open = Callable[[Document], StreamResource | Column]
+Role = Callable[[str, str], Open | None]
+
+
+class Streamed:
+    """Pairs the StreamDatums of a run with their StreamResources.
+
+    Parameters
+    ----------
+    stream_of
+        Descriptor -> name of the stream; None where its StreamDatums are not needed.
+    role
+        Descriptor and data key -> what makes a resource of its document; None where it is not needed.
+    """
+
+    def __init__(self, stream_of: Callable[[str], str | None], role: Role) -> None:
+        self._stream_of = stream_of
+        self._role = role
+        self._documents: Recent[str, Document] = Recent(MOST_RESOURCES)
+        self._resources: Recent[tuple[str, str], StreamResource | Column] = Recent(MOST_RESOURCES)
+        self._files: defaultdict[tuple[str, str], Successive] = defaultdict(Successive)
+        self._early: defaultdict[str, list[Document]] = defaultdict(list)
+        self._early_count = 0
+
+    def resource(self, document: Document) -> Iterator[Span]:
+        """Take a StreamResource; yield what is now together."""
+        if not isinstance(document["data_key"], str):
+            raise TypeError(f"its data_key is {document['data_key']!r}")
+        self._documents[document["uid"]] = document
+        early = self._early.pop(document["uid"], [])
+        self._early_count -= len(early)
+        for datum in early:
+            yield from self.datum(datum)
+
+    def datum(self, document: Document) -> Iterator[Span]:
+        """Take a StreamDatum; yield what is now together."""
+        descriptor, uid = document["descriptor"], document["stream_resource"]
+        stream = self._stream_of(descriptor)
+        if stream is None:
+            return
+        told = self._documents.get(uid)
+        if told is None:
+            if self._early_count < MOST_WAITING:
+                self._early[uid].append(document)
+                self._early_count += 1
+            return
+        key = told["data_key"]
+        resource = self._resources.get((stream, uid))
+        if resource is None:
+            open_it = self._role(descriptor, key)
+            if open_it is None:
+                return
+            resource = self._resources[stream, uid] = open_it(told)
+        seq_nums, indices = (range(document[span]["start"], document[span]["stop"]) for span in ("seq_nums", "indices"))
+        self._files[stream, key].place(resource, indices)
+        yield Span(descriptor, key, resource, seq_nums, indices)
+
+    def without_resource(self) -> Iterator[tuple[str, range]]:
+        """Yield descriptor and seq_nums of the StreamDatums whose StreamResource never came."""
+        for datums in self._early.values():
+            for datum in datums:
+                yield datum["descriptor"], range(datum["seq_nums"]["start"], datum["seq_nums"]["stop"])
+        self._early.clear()
