@@ -1,15 +1,18 @@
 """Radial and azimuthal bins: what a pattern is sorted into."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from azimuthal import threads
 from azimuthal.errors import BinningError
 from azimuthal.geometry import Geometry
+from azimuthal.geometry.extent import around_beam, corner_extent
+from azimuthal.geometry.grid import GridPixels
 from azimuthal.splitting import Corners, Poles, kernels
 from azimuthal.units import RadialUnit, radial_unit
 
@@ -193,20 +196,43 @@ def _checked_range(given: Any, turn: float | None) -> tuple[float, float]:
 
 def _covered(geometry: Geometry, unit: RadialUnit) -> tuple[float, float]:
     turn = turn_of(unit)
-    corners = corners_of(geometry, unit.name if turn is None else AZIMUTH_UNIT)
-    rows, columns = geometry.shape
-    low, high = np.empty(rows * columns), np.empty(rows * columns)
-    where = (0, low.size, columns, corners.radial, corners.azimuth, *corners.layout)
     if turn is not None:
-        kernels.azimuth_spans(*where, poles_of(geometry, AZIMUTH_UNIT).array, low, high)
-        if low.min() < -math.pi or high.max() > math.pi:
+        low, high = _azimuth_span(geometry)
+        if low < -math.pi or high > math.pi:
             return -0.5 * turn, 0.5 * turn
-        return float(low.min()) * unit.scale, float(high.max()) * unit.scale
-    poles = poles_of(geometry, unit.name)
-    if not unit.nonnegative:
-        poles = replace(poles, front=math.nan)
-    kernels.radial_spans(*where, poles.array, low, high)
-    span = float(low.min()), float(high.max())
+        return low * unit.scale, high * unit.scale
+    span = _radial_span(geometry, unit)
     if not (math.isfinite(span[0]) and math.isfinite(span[1])):
         raise BinningError(f"range: {unit.name} diverges on the detector ({span[0]:g} to {span[1]:g}); give a range")
     return span
+
+
+def _azimuth_span(geometry: Geometry) -> tuple[float, float]:
+    """Return the least and largest azimuth, radians, of all pixels, each unwrapped from its first corner."""
+    corners = corners_of(geometry, AZIMUTH_UNIT)
+    return _span(kernels.azimuth_spans, corners, geometry.shape, poles_of(geometry, AZIMUTH_UNIT))
+
+
+def _radial_span(geometry: Geometry, unit: RadialUnit) -> tuple[float, float]:
+    """Return the least and largest radial position of all pixels: those of corners, and the beam inside a pixel."""
+    poles = poles_of(geometry, unit.name)
+    if not unit.nonnegative:
+        poles = replace(poles, front=math.nan)
+    pixels = geometry.pixels
+    if not isinstance(pixels, GridPixels):
+        return _span(kernels.radial_spans, corners_of(geometry, unit.name), geometry.shape, poles)
+    spans = [corner_extent(geometry, pixels, unit)]
+    block = around_beam(pixels)
+    if block is not None:
+        radial, azimuth = geometry.corners(unit, *block)
+        shape = radial.shape[0], radial.shape[1]
+        spans.append(_span(kernels.radial_spans, Corners.from_corners(radial, azimuth), shape, poles))
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def _span(kernel: Callable[..., None], corners: Corners, shape: tuple[int, int], poles: Poles) -> tuple[float, float]:
+    """Return the least and largest of what a kernel says about each pixel."""
+    low, high = np.empty(shape[0] * shape[1]), np.empty(shape[0] * shape[1])
+    where = (shape[1], corners.radial, corners.azimuth, *corners.layout, poles.array)
+    threads.run(lambda start, stop: kernel(start, stop, *where, low, high), threads.pieces(low.size))
+    return float(low.min()), float(high.max())

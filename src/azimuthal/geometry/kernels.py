@@ -25,14 +25,18 @@ def _undo_parallax(v1, v2, v3, sines, shifts):
     """
     last = sines.size - 1
     steps = last / (0.5 * math.pi)
+    radius, sine, place = np.empty(v1.size), np.empty(v1.size), np.empty(v1.size)
     for j in range(v1.size):
         r2 = v1[j] * v1[j] + v2[j] * v2[j]
-        radius = math.sqrt(r2)
-        sine = radius / math.sqrt(r2 + v3[j] * v3[j])
-        k = min(int(angle_from_axis(radius, v3[j]) * steps), last - 1)
+        radius[j] = math.sqrt(r2)
+        sine[j] = radius[j] / math.sqrt(r2 + v3[j] * v3[j])
+        place[j] = angle_from_axis(radius[j], v3[j]) * steps
+    for j in range(v1.size):
+        k = min(int(place[j]), last - 1)
         slope = (shifts[k + 1] - shifts[k]) / (sines[k + 1] - sines[k])
-        shift = shifts[k] + slope * (sine - sines[k])
-        scale = 1.0 + shift / (radius if radius > 0.0 else 1.0)
+        sine[j] = shifts[k] + slope * (sine[j] - sines[k])
+    for j in range(v1.size):
+        scale = 1.0 + sine[j] / (radius[j] if radius[j] > 0.0 else 1.0)
         v1[j] *= scale
         v2[j] *= scale
 
