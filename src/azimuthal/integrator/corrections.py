@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from azimuthal import threads
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
 from azimuthal.integrator.frame import checked_plane
@@ -100,9 +101,16 @@ def digest_of(*arrays: ArrayLike | None) -> str | None:
     """Return a digest of arrays by shape, dtype and content; None where none is given."""
     if all(array is None for array in arrays):
         return None
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     for array in arrays:
         values = np.ascontiguousarray(() if array is None else array)
         digest.update(f"{array is None} {values.dtype.str} {values.shape} ".encode())
-        digest.update(values.view(np.uint8).data)
-    return digest.hexdigest()
+        digest.update(_digest_of_bytes(np.packbits(values) if values.dtype == np.bool_ else values))
+    return digest.hexdigest()[:32]
+
+
+def _digest_of_bytes(values: NDArray[Any]) -> bytes:
+    """Return the digests of an array's bytes, piece by piece on all processors."""
+    content = values.reshape(-1).view(np.uint8)
+    pieces = threads.pieces(content.size)
+    return b"".join(threads.run(lambda a, b: hashlib.sha256(content[a:b].data).digest(), pieces))
