@@ -154,14 +154,12 @@ class ColumnFiles:
             node.id.refresh()
         last = min(last, node.shape[0] // per_event)
         if last <= first:
-            raise FramesUnavailable(
-                f"{path}: {dataset} has {node.shape[0]} rows, number {first * per_event} is not there"
-            )
+            raise FramesUnavailable(f"{path}: {dataset} has {node.shape[0]} rows, fewer than were announced")
         rows = np.asarray(node[first * per_event : last * per_event], dtype=np.float64)
         if (rows == node.fillvalue).any():
             last = _end_of_written(path, node, first * per_event, last * per_event) // per_event
         if last <= first:
-            raise FramesUnavailable(f"{path}: row {first * per_event} of {dataset} was announced but is not written")
+            raise FramesUnavailable(f"{path}: rows of {dataset} were announced but are not written")
         return rows.reshape(-1, width)[: last - first]
 
     def _file(self, path: Path) -> h5py.File:

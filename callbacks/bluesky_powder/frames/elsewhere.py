@@ -26,10 +26,13 @@ class OtherStreams:
     ----------
     times
         When frames were taken; to be told of each frame.
+    over
+        Whether everything has come that will.
     """
 
     def __init__(self, sources: Iterable[KeySource], files: ColumnFiles) -> None:
         self.times = FrameTimes()
+        self.over = False
         self._files = files
         self._pairings = {source: Pairing(source, self.times) for source in sources}
         self._descriptors: dict[str, tuple[Mapping[str, Any], str]] = {}
@@ -106,6 +109,7 @@ class OtherStreams:
 
     def decide(self) -> None:
         """Choose the rules that are still open, now that everything has come that will."""
+        self.over = True
         for pairing in self._pairings.values():
             pairing.decide()
 

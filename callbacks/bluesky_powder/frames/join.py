@@ -227,6 +227,11 @@ class Join:
         while self._waiting:
             yield self._make_do(self._waiting.popitem(last=False)[1])
 
+    def note(self, seq_nums: Iterable[int]) -> None:
+        """Take note that frames of these seq_nums were announced, though they cannot be had."""
+        for seq_num in seq_nums:
+            self._note(seq_num)
+
     def was_announced(self, seq_num: int) -> bool:
         """Tell whether a frame of this seq_num was announced."""
         return any(start <= seq_num < stop for start, stop in reversed(self._announced))

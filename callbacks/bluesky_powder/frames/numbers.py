@@ -10,6 +10,7 @@ from bluesky_powder.frames.columns import ColumnFiles
 from bluesky_powder.frames.elsewhere import OtherStreams
 from bluesky_powder.frames.frame import Wanted
 from bluesky_powder.frames.join import Joined
+from bluesky_powder.frames.pairing import TOO_LONG
 from bluesky_powder.frames.values import Values, as_values, checked, shares, taken
 from bluesky_powder.recipe.conversions import factor
 from bluesky_powder.recipe.sources import KeySource, Take, as_key_source
@@ -248,6 +249,8 @@ class Numbers:
 
     def _sampled(self, source: KeySource, joined: Joined) -> tuple[Values, Any]:
         stream = str(source.stream)
+        if not self.others.over and source.samples is None:
+            raise _Nowhere(TOO_LONG)
         if stream not in self._streams:
             raise _Nowhere(f"the stream {stream!r} should bring; the run has {_listed(self._streams)}")
         if source.key not in self._streams[stream]:

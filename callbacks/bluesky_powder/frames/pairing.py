@@ -9,7 +9,7 @@ from bluesky_powder.recipe.sources import KeySource
 
 Rule = int | Literal["time"]
 
-_TOO_LONG = (
+TOO_LONG = (
     "is shared out when the run is over, and so many frames are not kept until then; "
     "say in the recipe how many values a frame has, `samples: 10`, or `samples: time`"
 )
@@ -88,7 +88,7 @@ class Pairing:
                 f"is of no use: {samples.problem}" if samples else f"the stream {stream!r} did not bring"
             )
         if self._rule is None:
-            raise FrameSkipped(self._why_not or _TOO_LONG)
+            raise FrameSkipped(self._why_not or TOO_LONG)
         try:
             if self._rule == "time":
                 return self._in_time(samples, time)

@@ -323,9 +323,11 @@ class RunFrames:
 
     def _without_resource(self) -> Iterator[Skipped]:
         for descriptor, seq_nums in self._streamed.without_resource():
+            if self._join is None or descriptor not in self._descriptors:
+                continue
             # A frame that was announced lacks a column, and says so itself.
-            told = self._join is not None and self._join.was_announced(seq_nums.start)
-            if descriptor in self._descriptors and not told:
+            if not self._join.was_announced(seq_nums.start):
+                self._join.note(seq_nums)
                 yield Skipped(seq_nums.start, len(seq_nums), "its StreamResource document never came")
 
     def _count(self, descriptor: str) -> int:

@@ -56,7 +56,7 @@ class FrameTimes:
         if resumed:
             return "it is the first one after a pause"
         if seq_num != (self._entries[at - 1][1] + 1 if at else 1):
-            return f"the event {seq_num - 1} before it never came"
+            return "the event before it never came"
         return ""
 
     def latest(self) -> dict[int, float]:
@@ -132,7 +132,7 @@ class TimedSamples:
         for event in range(first // self.width, -(-stop // self.width)):
             at = self._position(event + 1)
             if at is None:
-                raise FrameSkipped(f"its event {event + 1} never came")
+                raise FrameSkipped("one of its events never came")
             found.extend(self._values[at * self.width : (at + 1) * self.width])
         skip = first % self.width
         return found[skip : skip + stop - first]
@@ -148,9 +148,9 @@ class TimedSamples:
         return list(self._values[start * self.width : stop * self.width])
 
     def gap(self, after: float, until: float) -> bool:
-        """Tell whether events between these times, or right before them, never came."""
+        """Tell whether events between these times, or right before or after them, never came."""
         start, stop = bisect_right(self._times, after), bisect_right(self._times, until)
-        numbers = self._seq_nums[max(start - 1, 0) : stop]
+        numbers = self._seq_nums[max(start - 1, 0) : stop + 1]
         return any(after - before > 1 for before, after in zip(numbers, numbers[1:], strict=False))
 
     def _position(self, seq_num: int) -> int | None:
@@ -217,7 +217,7 @@ class FiledSamples:
             if seq_num in told:
                 yield from self._files.values(column, start + seq_num - told.start)
                 return
-        raise FrameSkipped(f"its StreamDatum {seq_num} never came")
+        raise FrameSkipped("one of its StreamDatums never came")
 
 
 Samples = TimedSamples | FiledSamples
