@@ -131,7 +131,7 @@ def test_recipe_reads_the_whole_design_example(folder):
     keywords = recipe.integrator_keywords()
     assert keywords["splitting"] == "no"
     assert keywords["mask"].shape == keywords["flat"].shape == (20, 30)
-    assert recipe.dark() == 2.5
+    assert recipe.corrections.dark == 2.5
     assert recipe.corrections.monitor == "i0"
     assert recipe.bins.range == (2.0, 60.0)
 
@@ -171,7 +171,7 @@ def test_recipe_tells_every_mistake_with_key_and_line(folder):
           polarization: 7
           error_model: gaussian
         corrections:
-          dark: stream
+          dark: {steam: dark}
           mask: nothere.npy
           mask: elsewhere.npy
         outliers: {method: sigma_clop, quantile: [0.9, 0.1]}
@@ -190,7 +190,7 @@ def test_recipe_tells_every_mistake_with_key_and_line(folder):
         "line 10, integration.spliting: unknown key; did you mean 'splitting'?",
         "line 11, integration.polarization: 7 is not possible",
         "line 12, integration.error_model: 'gaussian' is not possible; choose 'azimuthal' or 'poisson'",
-        "line 14, corrections.dark: darks from a stream are not done yet",
+        "line 14, corrections.dark: {'steam': 'dark'} says not where darks come from; write `stream`, ",
         f"line 16, corrections.mask: there is no file {folder / 'elsewhere.npy'}",
         "line 16, corrections.mask: given twice (also on line 15)",
         "line 17, outliers.method: 'sigma_clop' is not possible; choose",
@@ -278,6 +278,16 @@ def test_recipe_poni_without_a_shape_takes_the_frames(folder):
         ("{mask: broken.tif}", "cannot read"),
         ("{monitor: 0}", "corrections.monitor: 0.0 cannot normalize a frame"),
         ("{dark: yes.npy}", "corrections.dark: there is no file"),
+        ("{dark: true}", "corrections.dark: True is no dark; write `stream`, "),
+        ("{dark: .inf}", "corrections.dark: inf is no number to calculate with"),
+        ("{dark: {run: 3}}", "corrections.dark: {'run': 3} says not where darks come from"),
+        ("{dark: {run: a, stream: b}}", "says not where darks come from"),
+        ("{dark: {stream: shutter}}", "corrections.dark: which stream holds the frames, if 'shutter' holds darks?"),
+        ("{dark: 2, dark_variance: bad.npy}", "corrections.dark_variance: a variance is finite and at least 0"),
+        ("{dark: 2, dark_variance: small.npy}", "corrections.dark_variance: small.npy has shape (3, 4)"),
+        ("{dark: stream, dark_variance: 2}", "corrections.dark_variance: goes with a dark from a file or number"),
+        ("{dark_variance: 2}", "corrections.dark_variance: there is no dark that it could belong to"),
+        ("{dark: stream, missing_dark: none}", "corrections.missing_dark: 'none' is not possible; choose 'skip' or"),
     ],
 )
 def test_recipe_correction_mistakes_name_key_and_file(folder, corrections, says):
@@ -307,10 +317,34 @@ def test_recipe_reads_masks_of_every_kind(folder):
         assert np.array_equal(recipe.corrections.mask.array, mask), name
 
 
-def test_recipe_reads_a_dark_file(folder):
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("stream", {"stream": "dark"}),
+        ("{stream: dark}", {"stream": "dark"}),
+        ("{run: sc_dk_field_uid}", {"run": "sc_dk_field_uid"}),
+        ("2.5", 2.5),
+        ("null", None),
+    ],
+)
+def test_recipe_reads_where_darks_come_from(folder, given, meant):
+    recipe = Recipe.load(write(folder, FIXED + f"corrections: {{dark: {given}}}\n"))
+    assert recipe.stored()["corrections"]["dark"] == meant
+    again = Recipe.model_validate(json.loads(json.dumps(recipe.stored())), context={"folder": folder})
+    assert again.corrections == recipe.corrections
+
+
+def test_recipe_refuses_the_stream_of_the_frames_for_darks(folder):
+    text = FIXED + "stream: dark\n    corrections: {dark: stream}\n"
+    assert "corrections.dark: the stream 'dark' holds the frames themselves" in mistakes_of(folder, text)
+
+
+def test_recipe_reads_a_dark_file_and_its_variance(folder):
     np.save(folder / "dark.npy", np.full((20, 30), 2, np.int32))
-    recipe = Recipe.load(write(folder, FIXED + "corrections: {dark: dark.npy}\n"))
-    assert recipe.dark().dtype == np.int32
+    recipe = Recipe.load(write(folder, FIXED + "corrections: {dark: dark.npy, dark_variance: dark.npy}\n"))
+    assert recipe.corrections.dark.array.dtype == np.int32
+    again = Recipe.model_validate(json.loads(json.dumps(recipe.stored())), context={"folder": folder})
+    assert np.array_equal(again.corrections.dark_variance.array, recipe.corrections.dark.array)
 
 
 def test_stored_recipe_is_json_and_loads_again_without_its_files(folder, tmp_path_factory):

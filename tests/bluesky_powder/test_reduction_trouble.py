@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from bluesky_powder import PowderReduction
 from bluesky_powder.replay import replay
 from raw_runs import (
     SHAPE,
@@ -96,7 +97,11 @@ def test_trouble_aborted_run_keeps_what_was_reduced(tmp_path, status, expected):
 
 
 def test_trouble_run_without_a_stop_document_ends_as_aborted(tmp_path):
-    derived = reduced(inline_run(images(2))[:-1], recipe_in(tmp_path))
+    derived = Derived()
+    with PowderReduction(recipe_in(tmp_path), pace="replay") as reduction:
+        reduction.subscribe(derived)
+        for name, document in inline_run(images(2))[:-1]:
+            reduction(name, document)
     assert derived.stop["exit_status"] == "abort"
     assert "closed before the raw run ended" in derived.stop["reason"]
     assert counts(derived) == (2, 2, 0)

@@ -2,5 +2,6 @@
 
 from bluesky_powder.recipe.files import ArrayFile, TextFile
 from bluesky_powder.recipe.model import Recipe
+from bluesky_powder.recipe.several import AnyRecipe, recipes_of
 
-__all__ = ["ArrayFile", "Recipe", "TextFile"]
+__all__ = ["AnyRecipe", "ArrayFile", "Recipe", "TextFile", "recipes_of"]

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from azimuthal.units import radial_unit
 from bluesky_powder.errors import RecipeError
-from bluesky_powder.recipe.files import ArrayFile
+from bluesky_powder.recipe.darks import DarkFromStream
 from bluesky_powder.recipe.geometry import GeometrySection
 from bluesky_powder.recipe.lines import Lined, read_lined
 from bluesky_powder.recipe.mistakes import Key, Mistake, at_keys, placed, recipe_error, translate
@@ -18,6 +18,9 @@ from bluesky_powder.recipe.sections import BinsSection, CorrectionsSection, Inte
 RANGE_NEEDED = (
     "missing: a goniometer moves the detector, so the bins cannot follow it; give e.g. `range: [2, 60]`"
     " (`bluesky-powder range RECIPE --positions 0:60` prints what positions cover)"
+)
+SEVERAL = Mistake(
+    ("detectors",), "several detectors are several recipes; give this to PowderReduction, replay or recipes_of as it is"
 )
 
 
@@ -30,6 +33,10 @@ class Recipe(BaseModel):
         Data key that holds the frames.
     stream
         Stream whose frames are reduced; None: the first one that has the key, `dark` and `baseline` apart.
+    frames_per_event
+        What becomes of several frames in one event: each is reduced, or their sum, pixel by pixel, is.
+    detector
+        Name of the detector, where a run is reduced for several; None where there is one.
     geometry, bins, integration, corrections, outliers
         The sections.
     """
@@ -38,6 +45,8 @@ class Recipe(BaseModel):
 
     frames: str = Field(description="data key that holds the frames", examples=["eiger"], min_length=1)
     stream: str | None = None
+    frames_per_event: Literal["each", "sum"] = "each"
+    detector: str | None = Field(default=None, min_length=1)
     geometry: GeometrySection = Field(description="where the detector is", examples=["{poni: detector.poni}"])
     bins: BinsSection = Field(description="radial bins", examples=["{unit: 2th_deg, npt: 2000, range: [2, 60]}"])
     integration: IntegrationSection = IntegrationSection()
@@ -59,11 +68,7 @@ class Recipe(BaseModel):
             With every mistake, each by its key and line.
         """
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-        return cls.parse(text, source=str(path), folder=path.parent, is_json=path.suffix.lower() == ".json")
+        return cls._checked(read_recipe_file(path), str(path), path.parent)
 
     @classmethod
     def parse(cls, text: str, *, source: str = "recipe", folder: str | Path = ".", is_json: bool = False) -> Self:
@@ -85,10 +90,7 @@ class Recipe(BaseModel):
         RecipeError
             With every mistake, each by its key and line.
         """
-        lined = read_lined(text, is_json=is_json)
-        if not isinstance(lined.value, dict) and not lined.mistakes:
-            raise RecipeError(f"{source}: not a recipe; it begins like `frames: eiger`, one key a line")
-        return cls._checked(lined, source, folder)
+        return cls._checked(read_lined(text, is_json=is_json), source, folder)
 
     @classmethod
     def model_validate(cls, obj: Any, *, context: Any | None = None, **keywords: Any) -> Self:
@@ -99,6 +101,8 @@ class Recipe(BaseModel):
         RecipeError
             With every mistake, each by its key.
         """
+        if isinstance(obj, Mapping) and "detectors" in obj:
+            raise recipe_error("recipe", [SEVERAL])
         try:
             return super().model_validate(obj, context=context, **keywords)
         except ValidationError as error:
@@ -136,11 +140,6 @@ class Recipe(BaseModel):
             "delta_dummy": corrections.delta_dummy,
         }
 
-    def dark(self) -> Any:
-        """Return what is subtracted from each frame: None, a number, or (rows, columns)."""
-        dark = self.corrections.dark
-        return dark.array if isinstance(dark, ArrayFile) else dark
-
     @model_validator(mode="before")
     @classmethod
     def _default_solid_angle(cls, data: Any) -> Any:
@@ -160,6 +159,7 @@ class Recipe(BaseModel):
             where = self.geometry.poni or self.geometry.goniometer
             name = where.file if where else "the geometry"
             found.append((("bins", "unit"), f"{self.bins.unit} needs a wavelength, which {name} does not give"))
+        found.extend((("corrections", "dark"), text) for text in self._dark_mistakes())
         if self.geometry.detector is not None:
             found.extend(
                 (("corrections", *key), text) for key, text in self.corrections.misfits(self.geometry.detector)
@@ -168,14 +168,38 @@ class Recipe(BaseModel):
             raise at_keys(*found)
         return self
 
+    def _dark_mistakes(self) -> Iterator[str]:
+        dark = self.corrections.dark
+        if isinstance(dark, DarkFromStream) and dark.stream == self.stream:
+            yield f"the stream {dark.stream!r} holds the frames themselves"
+        elif isinstance(dark, DarkFromStream) and dark.stream != "dark" and self.stream is None:
+            yield f"which stream holds the frames, if {dark.stream!r} holds darks? add `stream: primary`, or what it is"
+
     @classmethod
-    def _checked(cls, lined: Lined, source: str, folder: str | Path) -> Self:
+    def examine(cls, lined: Lined, folder: str | Path) -> tuple[Self | None, list[Mistake]]:
+        """Return the recipe that plain values make, or None, and every mistake in them.
+
+        Parameters
+        ----------
+        lined
+            The values, with their lines.
+        folder
+            What paths are relative to.
+        """
+        if isinstance(lined.value, Mapping) and "detectors" in lined.value:
+            return None, list(placed([SEVERAL], lined.lines))
         try:
             recipe = super().model_validate(lined.value, context={"folder": Path(folder)})
         except ValidationError as error:
-            raise recipe_error(source, cls._all_mistakes(lined, error)) from error
-        if lined.mistakes:
-            raise recipe_error(source, lined.mistakes)
+            return None, cls._all_mistakes(lined, error)
+        return recipe, list(lined.mistakes)
+
+    @classmethod
+    def _checked(cls, lined: Lined, source: str, folder: str | Path) -> Self:
+        check_is_recipe(lined, source)
+        recipe, mistakes = cls.examine(lined, folder)
+        if recipe is None or mistakes:
+            raise recipe_error(source, mistakes)
         return recipe
 
     @classmethod
@@ -187,6 +211,33 @@ class Recipe(BaseModel):
         keys = {mistake.key for mistake in found}
         more = [mistake for mistake in _without_range(lined.value) if mistake.key not in keys]
         return [*found, *lined.mistakes, *placed(more, lined.lines)]
+
+
+def read_recipe_file(path: Path) -> Lined:
+    """Return what a recipe file says: JSON when its name ends in .json, else YAML.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    return read_lined(text, is_json=path.suffix.lower() == ".json")
+
+
+def check_is_recipe(lined: Lined, source: str) -> None:
+    """Refuse a text that is not made of keys.
+
+    Raises
+    ------
+    RecipeError
+        If it is not.
+    """
+    if not isinstance(lined.value, Mapping) and not lined.mistakes:
+        raise RecipeError(f"{source}: not a recipe; it begins like `frames: eiger`, one key a line")
 
 
 def _without_range(data: Any) -> Iterator[Mistake]:

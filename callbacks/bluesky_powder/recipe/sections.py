@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from azimuthal.bins import RadialBins
@@ -12,9 +13,11 @@ from azimuthal.integrator import SolidAngle
 from azimuthal.pattern import ErrorModel
 from azimuthal.splitting import Splitting
 from azimuthal.units import radial_unit
-from bluesky_powder.recipe.files import ArrayFile, ArrayFileField, read_array_field
-from bluesky_powder.recipe.geometry import Source
-from bluesky_powder.recipe.mistakes import Key
+from bluesky_powder.recipe.conversions import unit_name
+from bluesky_powder.recipe.darks import Dark, DarkFromRun, DarkFromStream, number_or_array, read_dark
+from bluesky_powder.recipe.files import ArrayFile, ArrayFileField
+from bluesky_powder.recipe.mistakes import Key, at_keys
+from bluesky_powder.recipe.sources import KeySource, Source
 
 
 def _number(value: Any) -> Any:
@@ -119,13 +122,22 @@ class CorrectionsSection(BaseModel):
     absorption
         File, a further factor like the flat.
     dark
-        File or number, subtracted with its sign.
+        What is subtracted from each frame, with its sign: a file or number, the latest frame before it of a stream of
+        the run (`stream`: the one named dark), or the mean of another run (`{run: key of the start document}`). Several
+        images of one dark event are averaged. Nothing is scaled to the frame's exposure time.
+    dark_variance
+        File or number, the variance of a dark from a file or number; that of other darks follows from gain, read noise
+        and how many images were averaged.
+    missing_dark
+        What becomes of a frame that has no dark where the run should bring one: skip, or unsubtracted.
     dummy, delta_dummy
         Value that stands for 'no data', and its tolerance; left out: as the detector's maker has it.
     monitor
-        Data key (in events, configuration or baseline) or number that frames are divided by.
+        Data key (in events, files, configuration, baseline or another stream) or number that frames are divided by.
+    exposure
+        Likewise, the exposure time in seconds; frames are divided by it too.
     bad_monitor
-        What becomes of a frame whose monitor is missing, not finite, or not above 0: skip, or unnormalised.
+        What becomes of a frame whose monitor or exposure is missing, not finite, or not above 0: skip, or unnormalised.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,20 +145,38 @@ class CorrectionsSection(BaseModel):
     mask: ArrayFileField | None = Field(default=None, description="file, non-zero = left out", examples=["mask.npy"])
     flat: ArrayFileField | None = Field(default=None, description="file", examples=["flat.npy"])
     absorption: ArrayFileField | None = Field(default=None, description="file", examples=["absorption.npy"])
-    dark: ArrayFile | float | None = Field(default=None, description="file or number", examples=["dark.npy"])
+    dark: Dark | None = Field(default=None, description="stream, run, file or number", examples=["stream"])
+    dark_variance: ArrayFile | float | None = Field(default=None, description="file or number")
+    missing_dark: Literal["skip", "unsubtracted"] = "skip"
     dummy: Number | None = None
     delta_dummy: Number | None = Field(default=None, ge=0)
     monitor: Source | None = Field(default=None, description="data key", examples=["i0"])
+    exposure: Source | None = Field(default=None, description="data key or seconds", examples=["eiger_exposure"])
     bad_monitor: Literal["skip", "unnormalised"] = "skip"
 
     @field_validator("dark", mode="before")
     @classmethod
     def _dark_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        if value == "stream":
-            raise ValueError("darks from a stream are not done yet; give a file or a number, or leave dark out")
-        if value is None or (isinstance(value, int | float) and math.isfinite(value)):
-            return _number(value)
-        return read_array_field(value, info)
+        return read_dark(value, info)
+
+    @field_validator("dark_variance", mode="before")
+    @classmethod
+    def _variance_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        return value if value is None else number_or_array(value, info)
+
+    @field_validator("dark_variance")
+    @classmethod
+    def _is_variance(cls, variance: ArrayFile | float | None, info: ValidationInfo) -> ArrayFile | float | None:
+        if variance is None:
+            return None
+        array = variance.array if isinstance(variance, ArrayFile) else variance
+        if not np.all(np.isfinite(array)) or np.any(array < 0):
+            raise ValueError("a variance is finite and at least 0; is it a standard deviation, or a dark?")
+        if isinstance(info.data.get("dark"), DarkFromStream | DarkFromRun):
+            raise ValueError("goes with a dark from a file or number; that of a stream or run is known from its counts")
+        if info.data.get("dark", 0.0) is None:
+            raise ValueError("there is no dark that it could belong to; give dark too")
+        return variance
 
     @field_validator("mask")
     @classmethod
@@ -165,16 +195,23 @@ class CorrectionsSection(BaseModel):
             raise ValueError(f"{factor.file} holds negative numbers; a factor like {info.field_name} has none")
         return factor
 
-    @field_validator("monitor")
+    @field_validator("monitor", "exposure")
     @classmethod
-    def _normalizes(cls, monitor: str | float | None) -> str | float | None:
-        if isinstance(monitor, float) and not (math.isfinite(monitor) and monitor > 0):
-            raise ValueError(f"{monitor!r} cannot normalize a frame; give a data key or a number above 0")
-        return monitor
+    def _normalizes(cls, source: str | float | KeySource | None) -> str | float | KeySource | None:
+        if isinstance(source, float) and not (math.isfinite(source) and source > 0):
+            raise ValueError(f"{source!r} cannot normalize a frame; give a data key or a number above 0")
+        return source
+
+    @field_validator("exposure")
+    @classmethod
+    def _is_a_time(cls, source: str | float | KeySource | None) -> str | float | KeySource | None:
+        if isinstance(source, KeySource) and source.to_unit is not None and unit_name(source.to_unit) != "s":
+            raise at_keys((("to_unit",), f"{source.to_unit!r}: the exposure is in seconds; give `to_unit: s`"))
+        return source
 
     def misfits(self, detector: Detector) -> Iterator[tuple[Key, str]]:
         """Yield the key of each array that does not fit the detector, and what is wrong."""
-        for name in ("mask", "flat", "absorption", "dark"):
+        for name in ("mask", "flat", "absorption", "dark", "dark_variance"):
             file = getattr(self, name)
             if isinstance(file, ArrayFile) and file.shape != detector.shape:
                 yield (name,), f"{file.file} has shape {file.shape}, the detector {detector.name} has {detector.shape}"

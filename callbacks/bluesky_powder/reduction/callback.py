@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from bluesky_powder.frames import Patience
-from bluesky_powder.recipe import Recipe
+from bluesky_powder.frames.remote import RemoteFrames
+from bluesky_powder.recipe import AnyRecipe, recipes_of
 from bluesky_powder.reduction.inbox import Inbox
-from bluesky_powder.reduction.patterns import FrameReducer
 from bluesky_powder.reduction.router import Router
-from bluesky_powder.reduction.run import Setup
+from bluesky_powder.reduction.setup import Lookup, Means, Setup, Supersedes
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
 
@@ -29,7 +29,8 @@ class PowderReduction:
     Parameters
     ----------
     recipe
-        A `Recipe`, the path of a recipe file, or a mapping.
+        A `Recipe`, the path of a recipe file, or a mapping; or several recipes, one for each detector: such a file
+        (`detectors`), mapping, or sequence. Each detector's frames become a derived run of their own.
     pace
         "live": calls only queue the document for one worker thread; they never block and never raise, and what finds no
         room in the queue is skipped and counted. "replay": calls return when the document is dealt with.
@@ -38,11 +39,26 @@ class PowderReduction:
     max_documents, max_bytes
         Room in the queue: documents that come once a frame, and bytes of arrays in events.
     byte_budget
-        What may be kept of integrators, and of pixel sums for the mean frame, each in bytes.
+        What may be kept of integrators, and of pixel sums for the mean frame, each in bytes, all detectors together;
+        of darks a quarter of it.
     handlers
         Spec -> handler class for Resource documents, besides the installed ones.
     scratch
         Folder for scratch files; None for the system's.
+    root_map
+        Folder as the documents have it -> the same folder on this machine.
+    remote
+        Asked for frames whose file is not on this machine.
+    runs
+        Uid -> the documents of that run, (name, document), for dark runs that this reduction has not seen itself.
+    supersedes
+        Uid of the raw run, name of the detector (None where there is one) -> uids of their earlier derived runs, which
+        the start document of the new one then names; or None.
+
+    Attributes
+    ----------
+    recipes
+        One a detector.
 
     Raises
     ------
@@ -52,7 +68,7 @@ class PowderReduction:
 
     def __init__(
         self,
-        recipe: Recipe | Mapping[str, Any] | str | Path,
+        recipe: AnyRecipe,
         *,
         pace: Literal["live", "replay"] = "live",
         file_timeout: float | None = None,
@@ -61,10 +77,14 @@ class PowderReduction:
         byte_budget: int = 2**30,
         handlers: Mapping[str, Callable[..., Any]] | None = None,
         scratch: str | Path | None = None,
+        root_map: Mapping[str, str] | None = None,
+        remote: RemoteFrames | None = None,
+        runs: Lookup | None = None,
+        supersedes: Supersedes | None = None,
     ) -> None:
         if pace not in ("live", "replay"):
             raise ValueError(f"pace {pace!r} does not exist; choose 'live' or 'replay'")
-        self.recipe = Recipe.of(recipe)
+        self.recipes = recipes_of(recipe)
         self.pace = pace
         if file_timeout is None:
             file_timeout = 10.0 if pace == "live" else 0.0
@@ -72,9 +92,17 @@ class PowderReduction:
         self._subscribers: dict[int, Subscriber] = {}
         self._tokens = itertools.count()
         self._inbox = Inbox(max_documents, max_bytes)
-        reducer = FrameReducer(self.recipe, byte_budget=byte_budget)
-        setup = Setup(self.recipe, reducer, self._patience, dict(handlers or {}), byte_budget, scratch)
-        self._router = Router(setup, self._emit, self._inbox)
+        means = Means(
+            patience=self._patience,
+            handlers=dict(handlers or {}),
+            byte_budget=byte_budget // len(self.recipes),
+            scratch=scratch,
+            root_map=root_map,
+            remote=remote,
+            runs=runs,
+            supersedes=supersedes,
+        )
+        self._router = Router([Setup(each, means) for each in self.recipes], self._emit, self._inbox)
         self._lock = threading.RLock()
         self._worker: threading.Thread | None = None
         self._closed = False
@@ -87,6 +115,7 @@ class PowderReduction:
             elif self.pace == "replay":
                 with self._lock:
                     self._router.take(name, doc)
+                    self._router.flush()
             else:
                 self._inbox.put(name, doc)
                 self._start_worker()
@@ -176,6 +205,8 @@ class PowderReduction:
         while (item := self._inbox.get()) is not None:
             try:
                 self._router.take(*item)
+                if self._inbox.is_empty:  # else there may be more frames to take together with these
+                    self._router.flush()
             except Exception:
                 LOGGER.exception("a %s document could not be dealt with", item[0])
             finally:

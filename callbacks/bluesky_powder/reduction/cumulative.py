@@ -15,10 +15,9 @@ from typing import Any
 
 from azimuthal import AzimuthalError, Geometry, MeanFrames, Pattern, independent_frames_from, union
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames import Frame
 from bluesky_powder.reduction.documents import KINDS, spottiness
 from bluesky_powder.reduction.history import History
-from bluesky_powder.reduction.patterns import FrameReducer, Reduced
+from bluesky_powder.reduction.patterns import Exposure, FrameReducer, Reduced
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
 NO_MEAN_FRAME = {f"mean_frame_spottiness{kind}": math.nan for kind in KINDS}
@@ -103,12 +102,12 @@ class Cumulative:
         self._excess_frames = 0
         self._geometries: set[Geometry] = set()
 
-    def put(self, frame: Frame, reduced: Reduced) -> Iterator[SoFar | Merged]:
+    def put(self, exposure: Exposure, reduced: Reduced) -> Iterator[SoFar | Merged]:
         """Add an event, or replace it; yield what is new, in the order in which it is to be emitted."""
-        seq_num = frame.seq_num
+        seq_num = exposure.frame.seq_num
         if self._applied and self._applied[-1] >= seq_num:
             self._retract(seq_num)
-        self.history.put(frame, reduced)
+        self.history.put(exposure, reduced)
         after = self._applied[-1] + 1 if self._applied else None
         for earlier in self.history.seq_nums(after, seq_num):
             yield from self._apply(earlier, None)
@@ -179,14 +178,14 @@ class Cumulative:
                     self._add_to_mean(number, None)
 
     def _change_mean(self, change: Callable[..., None], reduced: Reduced) -> None:
-        for image in reduced.images:
-            change(reduced.integrator, image, monitor=reduced.monitor, dark=self._reducer.dark)
+        for image, monitor in zip(reduced.images, reduced.monitors, strict=True):
+            change(reduced.integrator, image, monitor=monitor, **reduced.given)
 
     def _reread(self, seq_num: int) -> Reduced:
-        frame = self.history.frame(seq_num)
-        if frame is None:
+        exposure = self.history.exposure(seq_num)
+        if exposure is None:
             raise FrameSkipped(f"the frame of event {seq_num} is no longer at hand; replay the run")
-        return self._reducer.reduce(frame, self.history[seq_num].geometry.shape)
+        return self._reducer.reduce_one(exposure, self.history[seq_num].geometry.shape)
 
     def _so_far(self, seq_num: int) -> SoFar:
         if self._union is None:

@@ -1,7 +1,7 @@
 """The derived run's documents: their keys, composed with event-model, ndarrays left as they are."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from azimuthal import Pattern, radial_unit
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
+from bluesky_powder.recipe.sources import KeySource
 
 Emit = Callable[[str, dict[str, Any]], None]
 
@@ -67,9 +69,13 @@ class DerivedRun:
         What is done.
     emit
         Takes (name, document).
+    supersedes
+        Uids of earlier derived runs of the same raw run and detector, as far as they are known.
     """
 
-    def __init__(self, raw_start: Mapping[str, Any], recipe: Recipe, emit: Emit) -> None:
+    def __init__(
+        self, raw_start: Mapping[str, Any], recipe: Recipe, emit: Emit, supersedes: Sequence[str] = ()
+    ) -> None:
         self._recipe = recipe
         self._emit = emit
         self._units = "counts/sr" if recipe.integration.solid_angle == "absolute" else "counts"
@@ -79,6 +85,8 @@ class DerivedRun:
         self._raw_keys: dict[str, Any] = {}
         self.position_keys = {name: _position_key(name) for name in recipe.geometry.motors}
         metadata = _start_metadata(raw_start, recipe, self.position_keys)
+        if supersedes:
+            metadata["supersedes"] = [str(uid) for uid in supersedes]
         self._run = event_model.compose_run(metadata=metadata, validate=False)
         emit("start", self._run.start_doc)
 
@@ -124,8 +132,9 @@ class DerivedRun:
         pattern
             Of its frames.
         about
-            monitor, raw_event_uid, and goniometer positions by name.
+            monitor, raw_event_uid, dark_uid, and goniometer positions by name.
         """
+        with_dark = isinstance(self._recipe.corrections.dark, DarkFromStream | DarkFromRun)
         data: dict[str, Any] = {
             **self._curve(pattern),
             **spottiness(pattern),
@@ -134,18 +143,20 @@ class DerivedRun:
             "monitor": float(about["monitor"]),
             **{key: float(about["positions"][name]) for name, key in self.position_keys.items()},
             "raw_event_uid": about["raw_event_uid"],
+            **({"dark_uid": about["dark_uid"]} if with_dark else {}),
         }
         keys = {
             **self._curve_keys(pattern.npt),
             **_spottiness_keys(),
             "total_counts": _number_key("counts"),
             "masked_pixels": _integer_key("pixels"),
-            "monitor": self._raw_number(self._recipe.corrections.monitor),
+            "monitor": self._monitor_key(),
             **{
                 key: {**self._raw_number(self._recipe.geometry.motors[name]), "goniometer_position": name}
                 for name, key in self.position_keys.items()
             },
-            "raw_event_uid": {"dtype": "string", "shape": [], "dtype_numpy": "<U64", "source": "raw:event"},
+            "raw_event_uid": _uid_key("raw:event"),
+            **({"dark_uid": _uid_key("raw:dark")} if with_dark else {}),
         }
         self._event("primary", seq_num, when, keys, data)
 
@@ -205,16 +216,29 @@ class DerivedRun:
         document.update({**counts, "num_events": dict(self._last)})
         self._emit("stop", document)
 
-    def _raw_number(self, source: str | float | None) -> dict[str, Any]:
-        """Return the data key of a number that comes from the raw run, with its units there."""
-        return _number_key(self._raw_keys.get(str(source), {}).get("units"), source=f"raw:{source}")
+    def _raw_number(self, source: str | float | KeySource | None) -> dict[str, Any]:
+        """Return the data key of a number that comes from the raw run, with its units there or those it is put into."""
+        units = self._raw_keys.get(str(source), {}).get("units")
+        if isinstance(source, KeySource) and source.to_unit is not None:
+            units = source.to_unit
+        return _number_key(units, source=f"raw:{source}")
+
+    def _monitor_key(self) -> dict[str, Any]:
+        """Return the data key of what frames are divided by; with an exposure time it is a product."""
+        corrections = self._recipe.corrections
+        if corrections.exposure is None:
+            return self._raw_number(corrections.monitor)
+        factors = [source for source in (corrections.monitor, corrections.exposure) if source is not None]
+        return _number_key(source=f"raw:{' * '.join(map(str, factors))}")
 
     def _curve(self, pattern: Pattern) -> dict[str, Any]:
         pattern = pattern.with_errors(self._recipe.integration.error_model)
         return {"intensity": pattern.intensity, "sem": pattern.sem}
 
     def _curve_keys(self, npt: int) -> dict[str, Any]:
-        common = {"dims": ["radial"], "units": self._units, "normalized_by": self._recipe.corrections.monitor}
+        common = {"dims": ["radial"], "units": self._units, "normalized_by": _plain(self._recipe.corrections.monitor)}
+        if self._recipe.corrections.exposure is not None:
+            common["exposure"] = _plain(self._recipe.corrections.exposure)
         return {
             "intensity": _array_key(npt, **common),
             "sem": _array_key(npt, error_model=self._recipe.integration.error_model, **common),
@@ -264,6 +288,8 @@ def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mappi
         "hints": {"dimensions": [[axes, "primary"]]},
     }
     # Under names of their own: scan_id itself would shadow the raw run in catalogs.
+    if recipe.detector is not None:
+        metadata["detector"] = recipe.detector
     metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name") if key in raw}
     return metadata
 
@@ -288,6 +314,14 @@ def _position_key(name: str) -> str:
 
 def _spottiness_keys(prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}spottiness{kind}": _number_key("") for kind in KINDS}
+
+
+def _plain(source: str | float | KeySource | None) -> str | float | None:
+    return str(source) if isinstance(source, KeySource) else source
+
+
+def _uid_key(source: str) -> dict[str, Any]:
+    return {"dtype": "string", "shape": [], "dtype_numpy": "<U64", "source": source}
 
 
 def _array_key(size: int, **about: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import IO
 import numpy as np
 
 from azimuthal import Geometry, Pattern
-from bluesky_powder.frames import Frame
-from bluesky_powder.reduction.patterns import Reduced
+from bluesky_powder.reduction.patterns import Exposure, Reduced
 
 RECALLED_FRAMES = 1024
 RECALLED_BYTES = 2**28
@@ -48,7 +47,7 @@ class Entry:
 class History:
     """The events of one run, in the order of their seq_nums, the latest version of each.
 
-    The sums of patterns go to a scratch file, 56 bytes a bin. Frames themselves are not kept but where to read them
+    The sums of patterns go to a scratch file, 56 bytes a bin. Frames and darks are not kept but where to read them
     again, for the last `RECALLED_FRAMES` events; of inline ones the images, up to `RECALLED_BYTES`.
 
     Parameters
@@ -63,7 +62,7 @@ class History:
         self._like: Pattern | None = None
         self._order: list[int] = []
         self._entries: dict[int, Entry] = {}
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._exposures: OrderedDict[int, Exposure] = OrderedDict()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -78,8 +77,9 @@ class History:
         """Return what is known of an event."""
         return self._entries[seq_num]
 
-    def put(self, frame: Frame, reduced: Reduced) -> Entry:
+    def put(self, exposure: Exposure, reduced: Reduced) -> Entry:
         """Keep an event, in place of an earlier version of it."""
+        frame = exposure.frame
         seq_num = frame.seq_num
         old = self._entries.get(seq_num)
         slot = old.slot if old else len(self._order)
@@ -96,7 +96,7 @@ class History:
             slot=slot,
         )
         self._entries[seq_num] = entry
-        self._remember(seq_num, frame)
+        self._remember(seq_num, exposure)
         return entry
 
     def seq_nums(self, low: int | None = None, high: int | None = None) -> list[int]:
@@ -114,16 +114,16 @@ class History:
         sums = np.frombuffer(self._file.read(size)).reshape(self._like.sums.shape)
         return self._like.with_sums(sums, entry.masked_pixels)
 
-    def frame(self, seq_num: int) -> Frame | None:
-        """Return where an event's images can be read again; None when that was too long ago."""
-        return self._frames.get(seq_num)
+    def exposure(self, seq_num: int) -> Exposure | None:
+        """Return where an event's images, and their dark, can be read again; None when that was too long ago."""
+        return self._exposures.get(seq_num)
 
     def close(self) -> None:
         """Remove the scratch file."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._frames.clear()
+        self._exposures.clear()
 
     def _write(self, slot: int, pattern: Pattern) -> None:
         if self._file is None:
@@ -132,10 +132,14 @@ class History:
         self._file.seek(slot * len(raw))
         self._file.write(raw)
 
-    def _remember(self, seq_num: int, frame: Frame) -> None:
-        old = self._frames.pop(seq_num, None)
-        self._bytes += frame.images.nbytes_held - (old.images.nbytes_held if old else 0)
-        self._frames[seq_num] = frame
-        while len(self._frames) > RECALLED_FRAMES or (self._bytes > RECALLED_BYTES and len(self._frames) > 1):
-            _, dropped = self._frames.popitem(last=False)
-            self._bytes -= dropped.images.nbytes_held
+    def _remember(self, seq_num: int, exposure: Exposure) -> None:
+        old = self._exposures.pop(seq_num, None)
+        self._bytes += _bytes_held(exposure) - (_bytes_held(old) if old else 0)
+        self._exposures[seq_num] = exposure
+        while len(self._exposures) > RECALLED_FRAMES or (self._bytes > RECALLED_BYTES and len(self._exposures) > 1):
+            _, dropped = self._exposures.popitem(last=False)
+            self._bytes -= _bytes_held(dropped)
+
+
+def _bytes_held(exposure: Exposure) -> int:
+    return exposure.frame.images.nbytes_held

@@ -86,6 +86,11 @@ class Inbox:
                 self._changed.wait(left)
             return True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be taken out at this moment."""
+        return not self._queue
+
     def close(self) -> None:
         """Take no more; what is queued is still handed out."""
         with self._changed:

@@ -1,8 +1,8 @@
-"""Frames to patterns: read, find the geometry, check, integrate."""
+"""Frames to patterns: read, find the geometry, check, add up what is summed, integrate, in stacks where they fit."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,37 +11,111 @@ from numpy.typing import NDArray
 from azimuthal import Geometry, Integrator, IntegratorCache, Pattern, RadialBins, outliers, union
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
+from bluesky_powder.frames.darks import Dark, DarkSource, NoData
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.reduction.stack import Stack
+
+MOST_STACKED = 16
+"""Images that are integrated together."""
+STACK_BYTES = 2**28
+SUM_NO_DATA = -(2**62)
+"""What stands for no data in sums of images: no sum of counts is this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """The images of one raw event and what is subtracted from them.
+
+    Attributes
+    ----------
+    frame
+        What the documents say.
+    dark
+        Where the dark can be read; None where nothing is subtracted.
+    """
+
+    frame: Frame
+    dark: DarkSource | None = None
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """What became of one frame.
+    """What became of one exposure.
 
     Attributes
     ----------
     images
-        As read, (k, rows, columns).
+        As integrated, (k, rows, columns): those that were read, or their sum.
+    monitors
+        What each was normalized by; 1 where that was nothing.
     patterns
         One an image.
     pattern
         Their union: the pattern of the event.
     integrator
         That made them; it has the geometry.
-    monitor
-        What they were normalized by; 1 where that was nothing.
+    given
+        dark, dark_variance and mask, as far as there are any.
+    count
+        How many images were read.
+    dark_uid
+        Of the event or run of the dark; "" where there is none.
     """
 
     images: NDArray[Any]
+    monitors: tuple[float, ...]
     patterns: tuple[Pattern, ...]
     pattern: Pattern
     integrator: Integrator
-    monitor: float
+    given: Mapping[str, Any]
+    count: int
+    dark_uid: str
 
     @property
     def geometry(self) -> Geometry:
         """Where the detector was."""
         return self.integrator.geometry
+
+    @property
+    def monitor(self) -> float:
+        """The mean of the monitors."""
+        return math.fsum(self.monitors) / len(self.monitors)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An exposure that was read."""
+
+    exposure: Exposure
+    images: NDArray[Any]
+    monitors: tuple[float, ...]
+    integrator: Integrator
+    count: int
+
+    def goes_with(self, other: "_Ready") -> bool:
+        """Tell whether both can be integrated at once."""
+        return (
+            self.integrator is other.integrator
+            and self.exposure.dark is other.exposure.dark
+            and self.count == other.count
+            and self.images.dtype == other.images.dtype
+        )
+
+
+class _Group:
+    """Exposures that are integrated together."""
+
+    def __init__(self) -> None:
+        self.members: list[_Ready] = []
+        self.stack = Stack(MOST_STACKED, STACK_BYTES)
+
+    def takes(self, ready: _Ready) -> bool:
+        """Tell whether one more fits."""
+        return not self.members or (ready.goes_with(self.members[0]) and self.stack.has_room_for(ready.images))
+
+    def add(self, ready: _Ready, to_come: int) -> None:
+        """Add one; its images move into the stack."""
+        self.members.append(replace(ready, images=self.stack.put(ready.images, to_come)))
 
 
 class FrameReducer:
@@ -60,21 +134,48 @@ class FrameReducer:
         self._bins = recipe.bins.radial_bins()
         self._byte_budget = byte_budget
         self._keywords = recipe.integrator_keywords()
+        self._no_data = NoData(recipe)
+        self._sums = recipe.frames_per_event == "sum"
+        if self._sums:
+            # Dummies are found image by image; a sum that happens to equal one is none.
+            self._keywords |= {"dummy": float(SUM_NO_DATA), "delta_dummy": None}
         self._caches: dict[RadialBins, IntegratorCache] = {}
-        self.dark = recipe.dark()
         self._rule = recipe.outliers.rule(recipe.integration.error_model) if recipe.outliers else None
 
-    def reduce(self, frame: Frame, shape: tuple[int, int] | None = None) -> Reduced:
-        """Integrate the images of one event.
+    def reduce(
+        self, exposures: Sequence[Exposure], shape: tuple[int, int] | None = None
+    ) -> Iterator[Reduced | Exception]:
+        """Integrate the images of some events; yield, in their order, what became of each, or why nothing did.
 
-        Images that share an event share its positions and its monitor: each is normalized by it.
+        Images that share an event share its positions. Those of one geometry, dtype and dark are integrated as stacks
+        of at most `MOST_STACKED` images and `STACK_BYTES` bytes, which changes no bit. A result is to be used before
+        the next one is asked for: the images of both may be in one stack.
 
         Parameters
         ----------
-        frame
-            What the documents say.
+        exposures
+            One an event.
         shape
             (rows, columns) that frames of this run have, where it is known from earlier ones.
+        """
+        group = _Group()
+        for to_come, exposure in zip(range(len(exposures) - 1, -1, -1), exposures, strict=True):
+            try:
+                ready = self._read(exposure, shape)
+            except Exception as reason:
+                yield from self._results(group)
+                group = _Group()
+                yield reason
+                continue
+            shape = ready.integrator.shape
+            if not group.takes(ready):
+                yield from self._results(group)
+                group = _Group()
+            group.add(ready, to_come)
+        yield from self._results(group)
+
+    def reduce_one(self, exposure: Exposure, shape: tuple[int, int] | None = None) -> Reduced:
+        """Integrate the images of one event.
 
         Raises
         ------
@@ -83,22 +184,10 @@ class FrameReducer:
         azimuthal.errors.AzimuthalError
             Likewise.
         """
-        monitor = self._monitor(frame)
-        images = frame.images.read()
-        integrator = self.integrator(frame.positions, shape or images.shape[1:])
-        if images.shape[1:] != integrator.shape:
-            raise FrameSkipped(_wrong_shape(images.shape[1:], integrator))
-        patterns = tuple(self._integrate(integrator, images, monitor))
-        pattern = union(patterns).with_errors(self._recipe.integration.error_model)
-        return Reduced(images, patterns, pattern, integrator, monitor)
-
-    def _integrate(self, integrator: Integrator, images: NDArray[Any], monitor: float) -> list[Pattern]:
-        given: dict[str, Any] = {"dark": self.dark, "monitor": monitor}
-        if self._rule is None:
-            patterns: list[Pattern] = integrator.integrate(images, **given)
-        else:
-            patterns = outliers.apply(integrator, self._rule, images, **given)
-        return patterns
+        (result,) = self.reduce([exposure], shape)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def integrator(self, positions: Mapping[str, float], shape: tuple[int, int]) -> Integrator:
         """Return the integrator for goniometer positions, built at first need."""
@@ -108,15 +197,102 @@ class FrameReducer:
             self._caches[bins] = IntegratorCache(bins, byte_budget=self._byte_budget, **self._keywords)
         return self._caches[bins].integrator(geometry)
 
-    def _monitor(self, frame: Frame) -> float:
+    def _read(self, exposure: Exposure, shape: tuple[int, int] | None) -> _Ready:
+        frame = exposure.frame
+        monitors = self._monitors(frame)
+        images = frame.images.read()
+        integrator = self.integrator(frame.positions, shape or images.shape[1:])
+        if images.shape[1:] != integrator.shape:
+            raise FrameSkipped(_wrong_shape(images.shape[1:], integrator))
+        count = len(images)
+        factors = self._one_an_image(monitors, count)
+        if self._sums:
+            images, factors = self._summed(images), (math.fsum(factors),)
+        return _Ready(exposure, images, factors, integrator, count)
+
+    def _results(self, group: _Group) -> Iterator[Reduced | Exception]:
+        """Yield what became of a group; where that fails, of each of it by itself."""
+        try:
+            results: list[Reduced | Exception] = list(self._together(group)) if group.members else []
+        except Exception as reason:
+            if len(group.members) == 1:
+                results = [reason]
+            else:
+                results = [result for ready in group.members for result in self._results(_alone(ready))]
+        yield from results
+
+    def _together(self, group: _Group) -> Iterator[Reduced]:
+        first = group.members[0]
+        given = self._given(first.exposure.dark, first.count, first.integrator.shape)
+        images = group.stack.images
+        monitors = [monitor for ready in group.members for monitor in ready.monitors]
+        patterns = self._integrate(first.integrator, images, {**given, "monitor": monitors})
+        dark_uid = first.exposure.dark.uid if first.exposure.dark else ""
+        start = 0
+        for ready in group.members:
+            own = tuple(patterns[start : start + len(ready.images)])
+            start += len(own)
+            pattern = union(own).with_errors(self._recipe.integration.error_model)
+            yield Reduced(ready.images, ready.monitors, own, pattern, ready.integrator, given, ready.count, dark_uid)
+
+    def _integrate(self, integrator: Integrator, images: NDArray[Any], given: dict[str, Any]) -> list[Pattern]:
+        if self._rule is None:
+            patterns: list[Pattern] = integrator.integrate(images, **given)
+        else:
+            patterns = outliers.apply(integrator, self._rule, images, **given)
+        return patterns
+
+    def _given(self, source: DarkSource | None, count: int, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return what the engine is given besides images and monitors."""
+        dark = source.read() if source is not None else None
+        if dark is not None and np.ndim(dark.values) and np.shape(dark.values) != shape:
+            rows, columns = np.shape(dark.values)
+            raise FrameSkipped(f"the dark has {rows}×{columns} pixels, the frame {shape[0]}×{shape[1]}")
+        if not self._sums or count == 1:
+            return dark.keywords() if dark is not None else {}
+        return _for_sum(dark, count, self._recipe.integration.read_noise)
+
+    def _summed(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum of images, (1, rows, columns) int64 or float64; no data in one is no data in the sum."""
+        whole = images.dtype.kind in "bui" and images.dtype != np.uint64
+        total = images.sum(axis=0, dtype=np.int64 if whole else np.float64)
+        for image in images:
+            total[self._no_data.where(image)] = SUM_NO_DATA
+        return total[np.newaxis]
+
+    def _monitors(self, frame: Frame) -> tuple[float, ...]:
+        """Return what each image is divided by, or one factor for all."""
         if frame.monitor is None:
-            return 1.0
-        if math.isfinite(frame.monitor) and frame.monitor > 0:
-            return frame.monitor
+            return (1.0,)
+        monitors = frame.monitors or (frame.monitor,)
+        if all(math.isfinite(monitor) and monitor > 0 for monitor in monitors):
+            return monitors
         if self._recipe.corrections.bad_monitor == "unnormalised":
-            return 1.0
+            return (1.0,)
         problem = frame.monitor_problem or f"the monitor {self._recipe.corrections.monitor!r} is not above 0"
         raise FrameSkipped(f"{problem} (`bad_monitor: unnormalised` in the recipe keeps such frames)")
+
+    def _one_an_image(self, monitors: tuple[float, ...], count: int) -> tuple[float, ...]:
+        if len(monitors) == 1:
+            return monitors * count
+        if len(monitors) != count:
+            raise FrameSkipped(f"{len(monitors)} monitor values came for {count} images")
+        return monitors
+
+
+def _alone(ready: _Ready) -> _Group:
+    group = _Group()
+    group.add(ready, 0)
+    return group
+
+
+def _for_sum(dark: Dark | None, count: int, read_noise: float) -> dict[str, Any]:
+    """Return what belongs to the sum of `count` images; the engine counts the read noise of one of them."""
+    if dark is None and read_noise == 0.0:
+        return {}
+    total = dark.times(count) if dark is not None else Dark(0.0)
+    variance = (0.0 if total.variance is None else total.variance) + (count - 1) * read_noise**2
+    return replace(total, variance=variance).keywords()
 
 
 def _wrong_shape(shape: tuple[int, ...], integrator: Integrator) -> str:

@@ -1,54 +1,29 @@
 """One raw run in, one derived run out."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, Literal
 
 from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames import Frame, Patience, RunFrames, Skipped, Wanted
-from bluesky_powder.recipe import Recipe
+from bluesky_powder.frames import Skipped
 from bluesky_powder.reduction.cumulative import Cumulative, Merged, SoFar
 from bluesky_powder.reduction.documents import DerivedRun, Emit
-from bluesky_powder.reduction.patterns import FrameReducer, Reduced
+from bluesky_powder.reduction.patterns import MOST_STACKED, STACK_BYTES, Exposure, Reduced
+from bluesky_powder.reduction.setup import Setup
 from bluesky_powder.reduction.tally import Tally
+from bluesky_powder.reduction.waiting import WaitingLine
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What the reductions of all runs share.
-
-    Attributes
-    ----------
-    recipe, reducer
-        What to do, and what does it.
-    patience
-        How long to wait for files.
-    handlers
-        Spec -> handler class for Resource documents.
-    byte_budget
-        What pixel sums of one run may occupy.
-    scratch
-        Folder for scratch files; None for the system's.
-    """
-
-    recipe: Recipe
-    reducer: FrameReducer
-    patience: Patience
-    handlers: Mapping[str, Callable[..., Any]]
-    byte_budget: int
-    scratch: str | Path | None
-
-
 class RunReduction:
-    """Reduces one run.
+    """Reduces the frames of one detector in one run.
 
-    The derived run begins with the descriptor that has the recipe's frames. A run with images but not those ends in a
-    derived run that failed and says so; a run without images passes by.
+    Frames that are ready are reduced together, at `flush` or when there are enough of them. The derived run begins with
+    the descriptor that has the recipe's frames. A run with images but not those ends in a derived run that failed and
+    says so; a run without images passes by.
 
     Parameters
     ----------
@@ -66,8 +41,12 @@ class RunReduction:
         self._setup = setup
         self._emit = emit
         self._tally = Tally(self.uid)
-        self._frames = RunFrames(Wanted.by(setup.recipe), self.uid, setup.patience, setup.handlers)
-        self._cumulative = Cumulative(setup.reducer, byte_budget=setup.byte_budget, scratch=setup.scratch)
+        self._frames = setup.frames(self.uid)
+        self._darks = setup.darks(start)
+        self._line = WaitingLine(self._darks)
+        self._batch: list[Exposure | Skipped] = []
+        means = setup.means
+        self._cumulative = Cumulative(setup.reducer, byte_budget=means.byte_budget, scratch=means.scratch)
         self._derived: DerivedRun | None = None
         self._has_axes = False
         self._shape: tuple[int, int] | None = None
@@ -76,8 +55,12 @@ class RunReduction:
     def take(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document of the run, other than start and stop. Never raises."""
         try:
+            of_darks = self._darks.take(name, document)
             for item in self._frames.take(name, document):
-                self._reduce(item)
+                self._line.put(item)
+                self._advance()
+            if not of_darks:  # after one dark there may be another that is closer to a waiting frame
+                self._advance()
             if name == "descriptor":
                 self._begin_if_due(document)
         except Exception as error:
@@ -94,17 +77,37 @@ class RunReduction:
             for span in spans:
                 self._lost.update(dict.fromkeys(span, reason))
 
-    def finish(self, raw_stop: dict[str, Any] | None) -> None:
+    @property
+    def found_frames(self) -> bool:
+        """Whether the run has the recipe's frames, as far as is known."""
+        return self._frames.stream is not None
+
+    def flush(self) -> None:
+        """Reduce what is ready. Never raises."""
+        batch, self._batch = self._batch, []
+        for are_skipped, items in groupby(batch, key=lambda item: isinstance(item, Skipped)):
+            if are_skipped:
+                self._skip(item for item in items if isinstance(item, Skipped))
+            else:
+                self._reduce([item for item in items if isinstance(item, Exposure)])
+
+    def finish(self, raw_stop: dict[str, Any] | None, absence: Literal["tell", "pass"] = "tell") -> None:
         """End the derived run, with what can still be reduced.
 
         Parameters
         ----------
         raw_stop
             The raw stop document; None when the reduction is closed before it came.
+        absence
+            Whether to tell, in a derived run that failed, that the run has images but not those of the recipe.
         """
         try:
             for item in self._frames.finish():
-                self._reduce(item)
+                self._line.put(item)
+            for trouble in self._darks.finish():
+                self._tally.trouble(trouble)
+            self._advance()
+            self.flush()
             for seq_num, reason in self._lost.items():
                 if seq_num not in self._cumulative.history:
                     self._tally.skip(seq_num, self._frames.images_per_event, reason)
@@ -117,8 +120,10 @@ class RunReduction:
             self._tally.trouble(f"the end of the run could not be reduced ({type(error).__name__}: {error})")
         finally:
             self._frames.close()
+            self._darks.close()
             self._cumulative.close()
-        self._say_what_was_not_there()
+        if absence == "tell":
+            self._say_what_was_not_there()
         if self._derived is None:
             LOGGER.debug("run %s has no frames for this recipe; it passes by", self.uid[:8])
             return
@@ -136,7 +141,8 @@ class RunReduction:
                 LOGGER.warning("run %s: %s in neither its events, configuration nor baseline", self.uid[:8], missing)
 
     def _begin(self) -> None:
-        self._derived = DerivedRun(self.start, self._setup.recipe, self._emit)
+        superseded = self._setup.superseded(self.uid)
+        self._derived = DerivedRun(self.start, self._setup.recipe, self._emit, superseded)
         LOGGER.info("run %s is reduced into %s", self.uid[:8], self._derived.uid)
 
     def _derived_run(self) -> DerivedRun:
@@ -144,37 +150,59 @@ class RunReduction:
             self._begin()
         return self._derived  # type: ignore[return-value]  # _begin has made it
 
-    def _reduce(self, item: Frame | Skipped) -> None:
-        """Reduce one event; whatever goes wrong with it is counted, and the run goes on."""
-        if isinstance(item, Skipped):
+    def _advance(self) -> None:
+        """Let frames whose darks are known go on, and reduce them when there are enough."""
+        for item in self._line.ready():
+            self._batch.append(item)
+            if len(self._batch) >= MOST_STACKED or sum(map(_bytes_held, self._batch)) >= STACK_BYTES:
+                self.flush()
+
+    def _skip(self, items: Iterable[Skipped]) -> None:
+        for item in items:
             if item.seq_num not in self._lost:
                 self._tally.skip(item.seq_num, item.count, item.reason)
-            return
-        try:
-            reduced = self._setup.reducer.reduce(item, self._shape)
-            self._shape = reduced.integrator.shape
-        except (FrameSkipped, AzimuthalError) as reason:
-            self._tally.skip(item.seq_num, item.count, str(reason))
-        except Exception as error:
-            LOGGER.exception("run %s, event %d", self.uid[:8], item.seq_num)
-            self._tally.skip(item.seq_num, item.count, f"unexpected {type(error).__name__}: {error}")
-        else:
-            self._account(item, reduced)
 
-    def _account(self, frame: Frame, reduced: Reduced) -> None:
+    def _reduce(self, exposures: list[Exposure]) -> None:
+        """Reduce some events; whatever goes wrong with one is counted, and the run goes on."""
+        for exposure, result in zip(exposures, self._results(exposures), strict=True):
+            frame = exposure.frame
+            if isinstance(result, Reduced):
+                self._shape = result.integrator.shape
+                self._account(exposure, result)
+            elif isinstance(result, FrameSkipped | AzimuthalError):
+                self._tally.skip(frame.seq_num, frame.count, str(result))
+            else:
+                LOGGER.error("run %s, event %d", self.uid[:8], frame.seq_num, exc_info=result)
+                self._tally.skip(frame.seq_num, frame.count, f"unexpected {type(result).__name__}: {result}")
+
+    def _results(self, exposures: list[Exposure]) -> Iterator[Reduced | Exception]:
+        """Yield one result an exposure, also where the reducer has a fault of its own."""
+        done = 0
+        try:
+            for result in self._setup.reducer.reduce(exposures, self._shape):
+                yield result
+                done += 1
+        except Exception as fault:
+            yield from [fault] * (len(exposures) - done)
+
+    def _account(self, exposure: Exposure, reduced: Reduced) -> None:
         """Tell of a reduced event, by itself and together with those before it."""
-        derived = self._derived_run()
+        frame, derived = exposure.frame, self._derived_run()
         if not self._has_axes:
             derived.axes(reduced.pattern)
             self._has_axes = True
-        count = len(reduced.patterns)
         if frame.seq_num in self._cumulative.history:
-            self._tally.replace(count)
-        about = {"positions": frame.positions, "monitor": reduced.monitor, "raw_event_uid": frame.event_uid}
+            self._tally.replace(reduced.count)
+        about = {
+            "positions": frame.positions,
+            "monitor": reduced.monitor,
+            "raw_event_uid": frame.event_uid,
+            "dark_uid": reduced.dark_uid,
+        }
         derived.primary(frame.seq_num, frame.time, reduced.pattern, about)
-        self._tally.take(count)
+        self._tally.take(reduced.count)
         try:
-            for state in self._cumulative.put(frame, reduced):
+            for state in self._cumulative.put(exposure, reduced):
                 self._tell(state)
         except Exception as error:
             LOGGER.exception("run %s, event %d", self.uid[:8], frame.seq_num)
@@ -211,3 +239,7 @@ class RunReduction:
         elif frames.streams_left_out:
             others = ", ".join(sorted(set(frames.streams_left_out)))
             LOGGER.info("run %s: frames of the stream %s were left out", self.uid[:8], others)
+
+
+def _bytes_held(item: Exposure | Skipped) -> int:
+    return item.frame.images.nbytes_held if isinstance(item, Exposure) else 0
