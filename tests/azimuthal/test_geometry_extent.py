@@ -90,11 +90,16 @@ def test_pixels_around_the_beam_hold_the_one_that_parallax_brings_there():
     assert az.RadialBins("2th_deg", 10).resolved(geometry).range[0] == 0.0
 
 
-def test_range_of_free_pixels_is_that_of_their_corners():
+def free_detector():
+    """Return the plain detector, given by its corners."""
     one, two = PLAIN.edges()
     grid = np.stack(np.broadcast_arrays(0.0, one[:, None], two[None, :]), axis=-1)
     corners = FrozenArray(np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2))
-    free = az.Geometry(dataclasses.replace(PLAIN, corners=corners), 0.1, 0.025, 0.07, 0.1, 0.2, 0.3, wavelength=1e-10)
+    return dataclasses.replace(PLAIN, corners=corners)
+
+
+def test_range_of_free_pixels_is_that_of_their_corners():
+    free = az.Geometry(free_detector(), 0.1, 0.025, 0.07, 0.1, 0.2, 0.3, wavelength=1e-10)
     flat = dataclasses.replace(free, detector=PLAIN)
     for unit in ("2th_deg", "q_A^-1", "r_mm", "chi_deg"):
         ours, expected = (az.RadialBins(unit, 10).resolved(g).range for g in (free, flat))
@@ -102,9 +107,10 @@ def test_range_of_free_pixels_is_that_of_their_corners():
         assert unit == "chi_deg" or ours[0] == 0.0
 
 
-def test_corners_of_some_pixels_are_those_of_all():
-    for detector in DETECTORS[:4]:
+def test_some_pixels_are_where_they_are_among_all():
+    for detector in (*DETECTORS[:4], free_detector()):
         geometry = az.Geometry(detector, 0.1, 0.03, 0.02, 0.4, 0.1, 0.2, wavelength=1e-10)
         some = geometry.corners("q_A^-1", slice(2, 5), slice(1, 8))
         for part, whole in zip(some, geometry.corners("q_A^-1"), strict=True):
             np.testing.assert_array_equal(part, whole[2:5, 1:8])
+        np.testing.assert_array_equal(geometry.radial("2th_deg", slice(2, 5)), geometry.radial("2th_deg")[2:5])
