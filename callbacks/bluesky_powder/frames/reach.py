@@ -73,7 +73,7 @@ class Reach:
         for there, here in self._roots:
             if clean == there or clean.startswith(there.rstrip("/") + "/"):
                 below = clean[len(there) :].lstrip("/")
-                return os.path.join(here, below) + ("/" if path.endswith("/") and below else "")
+                return posixpath.normpath(posixpath.join(here, below)) + ("/" if path.endswith("/") else "")
         return None
 
     def remote_images(self, stream: str, data_key: str, index: int, count: int) -> RemoteImages | None:
@@ -150,7 +150,7 @@ class PlacedImages:
         FrameSkipped
             If they cannot be had; the message is the reason, and where the file is missing the way out.
         """
-        if self.remote is not None and not _folder_exists(self.path):
+        if self.remote is not None and self._is_there():
             return self._read_there(self.remote)
         try:
             images = self.local.read()
@@ -165,6 +165,10 @@ class PlacedImages:
             raise FramesUnavailable(f"{reason}; {folder} is not on this machine: {WAY_OUT}") from reason
         self.whereabouts.place = "here"
         return images
+
+    def _is_there(self) -> bool:
+        place = self.whereabouts.place
+        return place == "there" or (place == "unknown" and not _folder_exists(self.path))
 
     def _read_there(self, remote: RemoteImages) -> NDArray[Any]:
         try:
