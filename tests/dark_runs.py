@@ -44,6 +44,37 @@ class MixedRun:
         return list(self.documents)
 
 
+def filed_run(uri, streams, *, flown=()):
+    """Return a run whose images are in one file, image by image in the stream that `streams` names for it.
+
+    Those of the streams in `flown` come in flights, without events; others with a StreamDatum and an event each.
+    """
+    run = event_model.compose_run(time=1.7e9)
+    documents, bundles, seq_nums = [("start", run.start_doc)], {}, {}
+    for stream in dict.fromkeys(streams):
+        key = {"dtype": "array", "shape": [1, *SHAPE], "source": uri, "dtype_numpy": "<u2", "external": "STREAM:"}
+        bundles[stream] = run.compose_descriptor(name=stream, data_keys={"det": key}, time=1.7e9, validate=False)
+        documents.append(("descriptor", bundles[stream].descriptor_doc))
+    resource = run.compose_stream_resource(
+        mimetype="application/x-hdf5",
+        parameters={"dataset": "/entry/data/data", "chunk_shape": [1, *SHAPE]},
+        data_key="det",
+        uri=uri,
+    )
+    documents.append(("stream_resource", resource.stream_resource_doc))
+    for index, stream in enumerate(streams):
+        seq_num = seq_nums[stream] = seq_nums.get(stream, 0) + 1
+        datum = resource.compose_stream_datum({"start": index, "stop": index + 1})
+        datum |= {"descriptor": bundles[stream].descriptor_doc["uid"]}
+        datum |= {"seq_nums": {"start": seq_num, "stop": seq_num + 1}}
+        documents.append(("stream_datum", datum))
+        if stream not in flown:
+            at = 1.7e9 + 10 + index
+            event = bundles[stream].compose_event(data={}, timestamps={}, seq_num=seq_num, time=at, validate=False)
+            documents.append(("event", event))
+    return [*documents, ("stop", run.compose_stop())]
+
+
 def expected_pattern(recipe, frame, dark, dark_variance, mask=None, monitor=1.0):
     """Return what the engine gives for one frame with a dark."""
     integrator = az.Integrator(recipe.geometry.at({}, SHAPE), recipe.bins.radial_bins(), **recipe.integrator_keywords())

@@ -1,9 +1,11 @@
 """Darks: which one belongs to a frame, that it is subtracted with its sign and its errors, and that the bits stay."""
 
 import logging
+import re
 
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
+import bluesky.preprocessors as bpp
 import numpy as np
 import pytest
 from bluesky import RunEngine
@@ -13,8 +15,9 @@ from bluesky_powder import PowderReduction
 from bluesky_powder.frames import darks as darks_room
 from bluesky_powder.reduction import waiting
 from bluesky_powder.replay import replay
-from dark_runs import MixedRun, expected_pattern, mean_and_variance
-from raw_runs import SHAPE, Derived, assert_same_bits, copied, images, inline_run, recipe_in
+from bluesky_powder.sim import Beamline, take_dark
+from dark_runs import MixedRun, expected_pattern, filed_run, mean_and_variance
+from raw_runs import SHAPE, Derived, assert_same_bits, copied, images, inline_run, recipe_in, write_hdf5
 
 DARKS = np.random.default_rng(5).poisson(30, (4, *SHAPE)).astype(np.uint16)
 FRAMES = (images(6) + 30).astype(np.uint16)
@@ -163,7 +166,7 @@ def test_darks_that_wait_for_nothing_do_not_fill_the_memory(tmp_path, monkeypatc
         reduction.subscribe(derived)
         for name, document in inline_run(FRAMES):
             reduction(name, document)
-            skipped.append(caplog.text.count(" skipped: there is no dark"))
+            skipped.append(len(re.findall(r"event \d+ skipped: there is no dark", caplog.text)))
     assert skipped == [0, 0, 0, 0, 0, 1, 2, 3, 6]
     assert derived.stop["frames_skipped"] == 6
 
@@ -218,6 +221,45 @@ def test_darks_do_not_depend_on_the_order_of_documents(recipe):
         assert derived.stop["exit_status"] == "success", (order, derived.stop)
         assert_same_bits(derived, expected)
         assert derived.latest("primary", "dark_uid") == expected.latest("primary", "dark_uid"), order
+
+
+STREAMS = ["dark", "primary", "primary", "dark", "primary", "primary"]
+
+
+def in_one_file(folder):
+    """Write the images of `two_darks` as a detector would that knows nothing of darks."""
+    return write_hdf5(folder, np.stack([DARKS[0], FRAMES[0], FRAMES[1], DARKS[1], FRAMES[2], FRAMES[3]]))
+
+
+def test_darks_in_files_give_the_same_bits(recipe, tmp_path):
+    documents = filed_run(in_one_file(tmp_path), STREAMS)
+    expected = reduced(two_darks()[0], recipe)
+    assert_same_bits(reduced(documents, recipe), expected)
+    kinds = {kind: [d for d in documents[1:-1] if d[0] == kind] for kind in ("descriptor", "event", "stream_resource")}
+    rest = [d for d in documents[1:-1] if d[0] == "stream_datum"]
+    dark = next(d["uid"] for _, d in kinds["descriptor"] if d["name"] == "dark")
+    for darks_first in (True, False):
+        datums = sorted(rest, key=lambda d: (d[1]["descriptor"] == dark) != darks_first)
+        told = [documents[0], *(d for kind in kinds.values() for d in kind), *datums, documents[-1]]
+        assert_same_bits(reduced(told, recipe), expected)
+
+
+def test_darks_serve_a_flight(recipe, tmp_path):
+    streams = ["dark", "primary", "primary", "primary"]
+    uri = write_hdf5(tmp_path, np.stack([DARKS[0], *FRAMES[:3]]))
+    run = MixedRun()
+    run.add("dark", DARKS[0])
+    for frame in FRAMES[:3]:
+        run.add("primary", frame)
+    expected = reduced(run.stop(), recipe)
+    for flown in (["primary"], ["primary", "dark"]):
+        documents = filed_run(uri, streams, flown=flown)
+        assert_same_bits(reduced(documents, recipe), expected)
+        frames_first = [d for d in documents if d[0] != "stream_datum"]
+        frames_first[-1:-1] = [d for d in documents if d[0] == "stream_datum"][::-1]
+        derived = reduced(frames_first, recipe)
+        assert derived.stop["frames_reduced"] == 3, derived.stop
+        assert_same_bits(final(derived), final(expected))
 
 
 def test_darks_that_come_later_than_they_should_are_told_of(recipe):
@@ -456,3 +498,34 @@ def test_darks_of_bluesky_darkframes_live_and_replayed(engine, tmp_path, caplog)
         assert_pattern(event["data"], expected)
         assert event["data"]["dark_uid"]
     assert_same_bits(derived, reduced(told, tmp_path / "recipe.yaml"))
+
+
+def test_darks_of_the_beamline_live_and_replayed(engine, tmp_path):
+    beamline = Beamline(tmp_path, detector="Pilatus 100k", dark_current=3.0)
+    section = {"corrections": {"dark": "stream", "monitor": "i0"}}
+    recipe = beamline.recipe([0, 8], npt=100, **section)
+    readables = [beamline.detector, beamline.i0, beamline.arm]
+
+    @bpp.stage_decorator([beamline.detector])
+    @bpp.run_decorator()
+    def plan():
+        for position in (0, 8):
+            yield from bps.mv(beamline.arm, position)
+            yield from take_dark(beamline)
+            for _ in range(2):
+                yield from bps.trigger_and_read(readables)
+
+    derived, told = Derived(), []
+    with PowderReduction(recipe) as reduction:
+        reduction.subscribe(derived)
+        engine.subscribe(reduction)
+        engine.subscribe(lambda name, document: told.append((name, copied(document))))
+        engine(plan())
+        assert reduction.wait(60)
+    assert derived.stop["exit_status"] == "success", derived.stop
+    assert derived.stop["frames_reduced"] == 4
+    uids = [e["data"]["dark_uid"] for e in derived.events["primary"]]
+    assert uids[0] == uids[1] != uids[2] == uids[3]
+    assert_same_bits(derived, reduced(told, recipe))
+    events_first = sorted(told[2:-1], key=lambda pair: pair[0].startswith("stream"))
+    assert_same_bits(derived, reduced([*told[:2], *events_first, told[-1]], recipe))

@@ -14,14 +14,12 @@ from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames.darks import DarkMean, DarkSource, DarkStore, without_dark
 from bluesky_powder.frames.frame import Frame, Skipped
-from bluesky_powder.frames.join import Recent
 from bluesky_powder.frames.run import RunFrames
 from bluesky_powder.recipe import Recipe
 
 LOGGER = logging.getLogger("bluesky_powder.frames")
 
 REMEMBERED_DARKS = 4096
-REMEMBERED_DATUMS = 2**15
 
 Document = Mapping[str, Any]
 
@@ -67,29 +65,18 @@ class StreamDarks:
         self._darks: list[_Taken] = []
         self._last: _Taken | None = None
         self._numbers = count()
-        self._datums: Recent[str, Document] = Recent(REMEMBERED_DATUMS)
-        self._awaited: set[str] = set()
         self._served_until = -math.inf
         self._late = 0
         self._over = False
 
     def take(self, name: str, document: Document) -> bool:
         """Take a document of the run; return whether it was one of the dark stream."""
-        if name in ("datum", "datum_page"):
-            for datum in event_model.unpack_datum_page(document) if name == "datum_page" else (document,):
-                self._note_datum(datum)
-            return False
-        if name in ("descriptor", "resource", "stream_resource"):
-            self._receive(self._frames.take(name, document))
-            return self._frames.reduces(document["uid"])
-        if not self._frames.reduces(document.get("descriptor", "")):
-            return False
-        if name in ("event", "event_page"):
+        of_darks = self._frames.reduces(document.get("descriptor", document.get("uid", "")))
+        if of_darks and name in ("event", "event_page"):
             for event in event_model.unpack_event_page(document) if name == "event_page" else (document,):
-                self._note_event(event)
-        else:
-            self._receive(self._frames.take(name, document))
-        return True
+                self._announce(float(event["time"]), event["uid"], event["seq_num"])
+        self._receive(self._frames.take(name, document))
+        return of_darks
 
     def decided(self, frame: Frame) -> bool:
         """Tell whether the dark of a frame is known by now, or that there is none."""
@@ -140,25 +127,6 @@ class StreamDarks:
             return self._last
         at = bisect_right(self._darks, frame.time, key=lambda dark: dark.time)
         return self._darks[at - 1] if at else None
-
-    def _note_datum(self, datum: Document) -> None:
-        datum_id = datum["datum_id"]
-        self._datums[datum_id] = datum
-        if datum_id in self._awaited:
-            self._awaited.discard(datum_id)
-            self._receive(self._frames.take("datum", datum))
-
-    def _note_event(self, event: Document) -> None:
-        value = event["data"].get(self._frames.wanted.frames)
-        self._announce(float(event["time"]), event["uid"], event["seq_num"])
-        if isinstance(value, str):
-            # The Datums of all other frames are none of this stream's business, and would pile up.
-            datum = self._datums.get(value)
-            if datum is None:
-                self._awaited.add(value)
-            else:
-                self._receive(self._frames.take("datum", datum))
-        self._receive(self._frames.take("event", event))
 
     def _announce(self, time: float, uid: str, seq_num: int) -> _Taken:
         dark = _Taken(time, next(self._numbers), uid, seq_num)
