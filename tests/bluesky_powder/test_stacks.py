@@ -1,0 +1,186 @@
+"""Frames that are ready together are integrated together: the same documents, in the same order, with the same bits."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import azimuthal as az
+from azimuthal.errors import FrameError
+from bluesky_powder import PowderReduction
+from bluesky_powder.reduction import patterns
+from bluesky_powder.reduction.stack import Stack
+from bluesky_powder.replay import replay
+from raw_runs import SHAPE, Derived, assert_same_bits, images, inline_run, recipe_in, stream_run, tiff_run, write_hdf5
+
+FRAMES = images(7)
+POSITIONS = [0.0, 0.0, 0.0, 5.0, 5.0, 0.0, 0.0]
+MONITORS = [100.0, 110.0, 90.0, 100.0, 105.0, 95.0, 1.0]
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """Note how many images each call of the engine gets."""
+    sizes = []
+    integrate = az.Integrator.integrate
+
+    def noting(self, frame, **given):
+        sizes.append(len(frame))
+        return integrate(self, frame, **given)
+
+    monkeypatch.setattr(az.Integrator, "integrate", noting)
+    return sizes
+
+
+def reduced(documents, recipe, **options):
+    derived = Derived()
+    replay(documents, recipe, derived, **options)
+    return derived
+
+
+def names(derived):
+    """Return the documents in their order: stream and seq_num of events."""
+    return [
+        (derived.descriptors[document["descriptor"]]["name"], document["seq_num"])
+        for name, document in derived.documents
+        if name == "event"
+    ]
+
+
+def test_stacks_hold_one_geometry_each_and_change_no_bit(tmp_path, monkeypatch, stacks):
+    recipe = recipe_in(tmp_path, moving=True, corrections={"monitor": "i0"})
+    documents = stream_run(write_hdf5(tmp_path, FRAMES), 7, POSITIONS, MONITORS, order="tiled")
+    together = reduced(documents, recipe)
+    assert stacks == [3, 2, 2]
+    monkeypatch.setattr(patterns, "MOST_STACKED", 1)
+    stacks.clear()
+    alone = reduced(documents, recipe)
+    assert stacks == [1] * 7
+    assert_same_bits(together, alone)
+    assert names(together) == names(alone)
+    step = reduced(stream_run(write_hdf5(tmp_path, FRAMES), 7, POSITIONS, MONITORS), recipe)
+    assert_same_bits(together, step)
+    assert names(together) == names(step)
+
+
+def test_stacks_of_a_flight(tmp_path, stacks):
+    recipe = recipe_in(tmp_path)
+    flown = reduced(stream_run(write_hdf5(tmp_path, FRAMES), 7, order="fly"), recipe)
+    assert stacks == [4, 3]
+    assert_same_bits(flown, reduced(inline_run(FRAMES), recipe))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"outliers": {"method": "sigma_clip"}, "integration": {"splitting": "no"}},
+        {"frames_per_event": "sum"},
+        {"corrections": {"dark": 20, "dark_variance": 2}},
+        {"corrections": {"dummy": 20}},
+    ],
+)
+def test_stacks_under_every_treatment(tmp_path, monkeypatch, sections):
+    recipe = recipe_in(tmp_path, **sections)
+    pairs = images(14, seed=9)
+    documents = stream_run(write_hdf5(tmp_path, pairs), 7, order="tiled", per_event=2)
+    together = reduced(documents, recipe)
+    monkeypatch.setattr(patterns, "MOST_STACKED", 1)
+    assert_same_bits(together, reduced(documents, recipe))
+    assert together.stop["frames_reduced"] == 14
+
+
+def test_stacks_keep_to_their_bytes(tmp_path, monkeypatch, stacks):
+    monkeypatch.setattr(patterns, "STACK_BYTES", 3 * FRAMES[0].nbytes + 1)
+    reduced(stream_run(write_hdf5(tmp_path, FRAMES), 7, order="tiled"), recipe_in(tmp_path))
+    assert stacks == [3, 3, 1]
+
+
+def test_stacks_skip_a_frame_that_cannot_be_read_and_no_other(tmp_path):
+    recipe = recipe_in(tmp_path)
+    documents = tiff_run(tmp_path, FRAMES.astype(np.int32), order="tiled")
+    expected = reduced(documents, recipe).latest("primary", "total_counts")
+    (tmp_path / "scan12_000003.tif").unlink()
+    derived = reduced(documents, recipe)
+    (reason,) = derived.reasons()
+    assert "scan12_000003.tif: there is no such file" in reason
+    assert derived.stop["skip_reasons"][0]["seq_nums"] == [4]
+    assert derived.latest("primary", "total_counts") == {n: c for n, c in expected.items() if n != 4}
+
+
+def test_stacks_skip_a_frame_with_a_bad_monitor_and_no_other(tmp_path, stacks):
+    recipe = recipe_in(tmp_path, corrections={"monitor": "i0"})
+    monitors = [1.0, 1.0, 0.0, 1.0, 2.0, np.nan, 1.0]
+    documents = stream_run(write_hdf5(tmp_path, FRAMES), 7, None, monitors, order="tiled")
+    derived = reduced(documents, recipe)
+    assert sorted(derived.latest("primary", "monitor")) == [1, 2, 4, 5, 7]
+    assert derived.stop["frames_skipped"] == 2
+    assert stacks == [2, 2, 1]
+
+
+def test_stacks_that_the_engine_refuses_are_tried_one_by_one(tmp_path, monkeypatch):
+    integrate = az.Integrator.integrate
+    bad = FRAMES[2].sum()
+
+    def picky(self, frame, **given):
+        if any(image.sum() == bad for image in frame):
+            raise FrameError("this one does not please me")
+        return integrate(self, frame, **given)
+
+    monkeypatch.setattr(az.Integrator, "integrate", picky)
+    derived = reduced(stream_run(write_hdf5(tmp_path, FRAMES), 7, order="tiled"), recipe_in(tmp_path))
+    assert derived.reasons() == {"this one does not please me": 1}
+    assert [event["seq_num"] for event in derived.events["primary"]] == [1, 2, 4, 5, 6, 7]
+    assert derived.stop["exit_status"] == "success"
+
+
+def test_stacks_are_made_live_of_what_waits_in_the_queue(tmp_path, stacks):
+    recipe = recipe_in(tmp_path)
+    documents = inline_run(FRAMES)
+    gate, held = threading.Event(), threading.Event()
+    derived = Derived()
+
+    def slow(name, document):
+        derived(name, document)
+        if name == "event" and document["seq_num"] == 1 and not held.is_set():
+            held.set()
+            gate.wait(30)
+
+    with PowderReduction(recipe) as reduction:
+        reduction.subscribe(slow)
+        for name, document in documents[:3]:
+            reduction(name, document)
+        assert held.wait(30)
+        for name, document in documents[3:]:
+            reduction(name, document)
+        gate.set()
+        assert reduction.wait(30)
+    assert stacks == [1, 6]
+    assert_same_bits(derived, reduced(documents, recipe))
+
+
+def test_stacks_wait_for_nothing_live(tmp_path):
+    derived = Derived()
+    documents = inline_run(FRAMES)
+    with PowderReduction(recipe_in(tmp_path)) as reduction:
+        reduction.subscribe(derived)
+        for at, (name, document) in enumerate(documents):
+            reduction(name, document)
+            assert reduction.wait(30)
+            assert len(derived.events["primary"]) == min(max(at - 1, 0), len(FRAMES))
+
+
+def test_stack_copies_only_what_shares_it():
+    one = FRAMES[:2]
+    lone = Stack(16, 2**20)
+    assert lone.put(one, 0) is one
+    assert not lone.has_room_for(one)
+    shared = Stack(5, 2**20)
+    for at in (0, 2):
+        assert shared.has_room_for(one)
+        assert np.array_equal(shared.put(FRAMES[at : at + 2], 10), FRAMES[at : at + 2])
+    assert not shared.has_room_for(one)
+    assert shared.has_room_for(FRAMES[:1])
+    assert np.array_equal(shared.images, FRAMES[:4])
+    assert shared.images.shape[1:] == SHAPE
+    with pytest.raises(ValueError, match="empty"):
+        _ = Stack(1, 1).images
