@@ -169,18 +169,36 @@ def test_stacks_wait_for_nothing_live(tmp_path):
             assert len(derived.events["primary"]) == min(max(at - 1, 0), len(FRAMES))
 
 
-def test_stack_copies_only_what_shares_it():
-    one = FRAMES[:2]
+def test_stack_copies_only_what_does_not_lie_side_by_side():
     lone = Stack(16, 2**20)
-    assert lone.put(one, 0) is one
-    assert not lone.has_room_for(one)
-    shared = Stack(5, 2**20)
-    for at in (0, 2):
-        assert shared.has_room_for(one)
-        assert np.array_equal(shared.put(FRAMES[at : at + 2], 10), FRAMES[at : at + 2])
-    assert not shared.has_room_for(one)
-    assert shared.has_room_for(FRAMES[:1])
-    assert np.array_equal(shared.images, FRAMES[:4])
-    assert shared.images.shape[1:] == SHAPE
+    assert np.shares_memory(lone.put(FRAMES[:2]), FRAMES)
+    side_by_side = Stack(5, 2**20)
+    for at in (1, 3):
+        assert side_by_side.has_room_for(FRAMES[at : at + 2])
+        assert np.array_equal(side_by_side.put(FRAMES[at : at + 2]), FRAMES[at : at + 2])
+    assert np.shares_memory(side_by_side.images, FRAMES)
+    assert np.array_equal(side_by_side.images, FRAMES[1:5])
+    assert not side_by_side.has_room_for(FRAMES[:2])
+    assert side_by_side.has_room_for(FRAMES[:1])
+    for order in ([0, 0], [1, 0], [0, 2], [0, 1, 0], [3, 1, 2]):
+        mixed = Stack(16, 2**20)
+        for at in order:
+            assert np.array_equal(mixed.put(FRAMES[at : at + 1]), FRAMES[at : at + 1])
+        assert np.array_equal(mixed.images, FRAMES[order])
+        assert not np.shares_memory(mixed.images, FRAMES)
+        assert mixed.images.shape[1:] == SHAPE
+    views = [FRAMES.astype(np.uint32)[at : at + 1] for at in (0, 1)], [FRAMES[at : at + 1, ::-1] for at in (0, 1)]
+    for pair in views:
+        stack = Stack(16, 2**20)
+        for images_ in pair:
+            stack.put(images_)
+        assert np.array_equal(stack.images, np.concatenate(pair))
     with pytest.raises(ValueError, match="empty"):
         _ = Stack(1, 1).images
+
+
+def test_stack_keeps_to_its_bytes_but_takes_one_event_whole():
+    stack = Stack(2, 3 * FRAMES[0].nbytes)
+    assert stack.has_room_for(FRAMES[:5])
+    assert len(stack.put(FRAMES[:5])) == 5
+    assert not stack.has_room_for(FRAMES[5:6])

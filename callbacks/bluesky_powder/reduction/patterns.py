@@ -113,9 +113,9 @@ class _Group:
         """Tell whether one more fits."""
         return not self.members or (ready.goes_with(self.members[0]) and self.stack.has_room_for(ready.images))
 
-    def add(self, ready: _Ready, to_come: int) -> None:
+    def add(self, ready: _Ready) -> None:
         """Add one; its images move into the stack."""
-        self.members.append(replace(ready, images=self.stack.put(ready.images, to_come)))
+        self.members.append(replace(ready, images=self.stack.put(ready.images)))
 
 
 class FrameReducer:
@@ -148,8 +148,7 @@ class FrameReducer:
         """Integrate the images of some events; yield, in their order, what became of each, or why nothing did.
 
         Images that share an event share its positions. Those of one geometry, dtype and dark are integrated as stacks
-        of at most `MOST_STACKED` images and `STACK_BYTES` bytes, which changes no bit. A result is to be used before
-        the next one is asked for: the images of both may be in one stack.
+        of at most `MOST_STACKED` images and `STACK_BYTES` bytes, which changes no bit.
 
         Parameters
         ----------
@@ -159,7 +158,7 @@ class FrameReducer:
             (rows, columns) that frames of this run have, where it is known from earlier ones.
         """
         group = _Group()
-        for to_come, exposure in zip(range(len(exposures) - 1, -1, -1), exposures, strict=True):
+        for exposure in exposures:
             try:
                 ready = self._read(exposure, shape)
             except Exception as reason:
@@ -171,7 +170,7 @@ class FrameReducer:
             if not group.takes(ready):
                 yield from self._results(group)
                 group = _Group()
-            group.add(ready, to_come)
+            group.add(ready)
         yield from self._results(group)
 
     def reduce_one(self, exposure: Exposure, shape: tuple[int, int] | None = None) -> Reduced:
@@ -282,7 +281,7 @@ class FrameReducer:
 
 def _alone(ready: _Ready) -> _Group:
     group = _Group()
-    group.add(ready, 0)
+    group.add(ready)
     return group
 
 

@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 
 class Stack:
-    """A few images of one shape and dtype. The images of a lone event are taken as they are, not copied.
+    """A few images of one shape and dtype.
+
+    Those of a lone event are taken as they are; so are those of several events that already lie one after the other in
+    one array, as a reader leaves them that reads ahead. Any others are copied.
 
     Parameters
     ----------
@@ -19,37 +22,56 @@ class Stack:
         self._most = most
         self._most_bytes = most_bytes
         self._array: NDArray[Any] | None = None
-        self._filled = 0
+        self._own: NDArray[Any] | None = None
 
     @property
     def images(self) -> NDArray[Any]:
         """What is in it, (n, rows, columns)."""
         if self._array is None:
             raise ValueError("the stack is empty")
-        return self._array[: self._filled]
+        return self._array
 
     def has_room_for(self, images: NDArray[Any]) -> bool:
         """Tell whether images, (k, rows, columns), fit in."""
-        return self._array is None or self._filled + len(images) <= len(self._array)
+        if self._array is None:
+            return True
+        return len(self._array) + len(images) <= self._most and self._array.nbytes + images.nbytes <= self._most_bytes
 
-    def put(self, images: NDArray[Any], to_come: int) -> NDArray[Any]:
-        """Put images in; return them as they lie in the stack.
+    def put(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Put images in for which there is room; return them as they lie in the stack.
 
         Parameters
         ----------
         images
             (k, rows, columns), of the shape and dtype of those in it.
-        to_come
-            Of how many events more images may come.
         """
         if self._array is None:
-            per_image = max(images[0].nbytes, 1)
-            room = min(len(images) * (1 + to_come), self._most, self._most_bytes // per_image)
-            if room < 2 * len(images):
-                self._array, self._filled = images, len(images)
-                return images
-            self._array = np.empty((room, *images.shape[1:]), images.dtype)
-        place = self._array[self._filled : self._filled + len(images)]
-        place[:] = images
-        self._filled += len(images)
-        return place
+            self._array = images
+        elif self._own is None and (longer := _one_array(self._array, images)) is not None:
+            self._array = longer
+        else:
+            self._copy(self._array, images)
+        return self._array[len(self._array) - len(images) :]
+
+    def _copy(self, before: NDArray[Any], images: NDArray[Any]) -> None:
+        if self._own is None:
+            room = max(min(self._most, self._most_bytes // max(images[0].nbytes, 1)), len(before) + len(images))
+            self._own = np.empty((room, *images.shape[1:]), images.dtype)
+            self._own[: len(before)] = before
+        end = len(before) + len(images)
+        self._own[len(before) : end] = images
+        self._array = self._own[:end]
+
+
+def _one_array(before: NDArray[Any], images: NDArray[Any]) -> NDArray[Any] | None:
+    """Return both as a part of the array that they lie in, one right after the other; None where they do not."""
+    whole = images.base
+    if not isinstance(whole, np.ndarray) or whole is not before.base or whole.dtype != images.dtype:
+        return None
+    if not (whole.flags.c_contiguous and before.flags.c_contiguous and images.flags.c_contiguous):
+        return None
+    if images.ctypes.data != before.ctypes.data + before.nbytes:
+        return None
+    first = (before.ctypes.data - whole.ctypes.data) // whole.itemsize
+    both = whole.reshape(-1)[first : first + before.size + images.size]
+    return both.reshape(-1, *images.shape[1:])
