@@ -11,11 +11,21 @@ import h5py
 import numpy as np
 import pytest
 
+from bluesky_powder import replay
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames import Patience, RunFrames, Wanted, remote
 from bluesky_powder.frames.remote import TiledFrames
 from image_files import JPEG, written
-from raw_runs import SHAPE, datum_run, images, stream_run, write_hdf5
+from raw_runs import (
+    SHAPE,
+    Derived,
+    assert_same_bits,
+    datum_run,
+    images,
+    recipe_in,
+    stream_run,
+    write_hdf5,
+)
 
 WANTED = Wanted("det", None, {}, None)
 STORED = [
@@ -383,6 +393,41 @@ def test_a_client_without_rights_is_told_so_at_once(server, store):
     assert not isinstance(caught.value, FramesUnavailable)  # waiting would not help
     other.context.close()
     assert client is not None
+
+
+def test_a_client_that_was_closed_is_a_reason(server):
+    from tiled.client import from_uri
+
+    closed = from_uri(server[0].uri, api_key=server[0].api_key, trust_env=False)
+    closed.context.close()
+    with pytest.raises(FramesUnavailable, match="Tiled does not answer: RuntimeError"):
+        TiledFrames(closed).read("run", "primary", "det", 0, 1)
+
+
+def test_what_is_no_tiled_is_a_reason(server):
+    class Other:
+        context = server[1].context
+        uri = f"{server[0].uri}/ui"  # answers everything with a page
+
+    with pytest.raises(FramesUnavailable, match="does not answer as Tiled does"):
+        TiledFrames(Other()).read("run", "primary", "det", 0, 1)
+
+
+@pytest.mark.parametrize("way", ["hdf5, two images an event", "tiff a frame"])
+def test_patterns_from_the_server_are_those_from_the_files(store, tmp_path, way):
+    write, folder = store
+    documents = written(folder, way, images(4))
+    client, recipe = write(documents), recipe_in(tmp_path)
+    here, there, mapped, lost = Derived(), Derived(), Derived(), Derived()
+    replay(documents, recipe, here)
+    replay(elsewhere(documents, "host"), recipe, there, remote=TiledFrames(client))
+    replay(elsewhere(documents, "path"), recipe, mapped, root_map={"/not/mounted": "/"})
+    replay(elsewhere(documents, "path"), recipe, lost)
+    assert here.stop["exit_status"] == "success"
+    assert_same_bits(there, here)
+    assert_same_bits(mapped, here)
+    assert lost.stop["frames_skipped"] == 4
+    assert all("remote=TiledFrames" in reason for reason in lost.reasons())
 
 
 def test_two_threads_share_one_reader(store):

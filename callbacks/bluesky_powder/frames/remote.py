@@ -20,6 +20,7 @@ READ_AHEAD = 2**26
 MOST_NODES = 8
 """Arrays of which the last answer is kept."""
 _REFUSED = (401, 403)
+_NOT_FOUND = 404
 
 
 class RemoteFrames(Protocol):
@@ -83,6 +84,9 @@ class TiledFrames:
     server has at that moment. A failed request is not repeated here, and not by Tiled's client either: its 45 s would
     be beyond anybody's patience.
 
+    Tiled 0.2.20 does not give HDF5 frames as long as their file is ahead of the catalog and is shown with another
+    number of axes, (n, 1, rows, columns) for (n, rows, columns): these come when the catalog has caught up.
+
     Parameters
     ----------
     client
@@ -125,8 +129,11 @@ class TiledFrames:
         """Find out where the array is, and what shape it has by now."""
         for path in [node.path] if node.path else node.paths():
             answer = self._get(f"{str(self._client.uri).rstrip('/')}/{path}", {}, "application/json", node.name)
-            if answer is not None and node.take(path, answer.json()["data"]):
-                return
+            try:
+                if answer is not None and node.take(path, answer.json()["data"]):
+                    return
+            except (KeyError, TypeError, ValueError) as error:
+                raise FramesUnavailable(f"{node.name}: {self._client.uri} does not answer as Tiled does") from error
         raise FramesUnavailable(f"{node.name}: Tiled at {self._client.context.api_uri} does not have it (yet)")
 
     def _fetch(self, node: "_Node", first: int, stop: int) -> NDArray[Any]:
@@ -139,25 +146,27 @@ class TiledFrames:
             answer = self._get(node.links["full"], params, "application/octet-stream", node.name)
             if answer is None:
                 raise FramesUnavailable(f"{node.name}: Tiled does not have it any more")
+            # A copy: an array over bytes is read-only, and the kernels are not compiled for that.
+            images = np.frombuffer(bytearray(answer.content), node.dtype)
+            return images.reshape(shape if len(shape) > 2 else (1, *shape))
         except FramesUnavailable:
             node.forget()  # it may have another shape by now
             raise
-        # A copy: an array over bytes is read-only, and the kernels are not compiled for that.
-        return np.frombuffer(bytearray(answer.content), node.dtype).reshape(shape if len(shape) > 2 else (1, *shape))
+        except ValueError as error:
+            node.forget()
+            raise FramesUnavailable(f"{node.name}: Tiled sent something else than {shape}: {error}") from error
 
     def _get(self, url: str, params: Mapping[str, str], media_type: str, what: str) -> Any:
         """Return the answer; None where the server says that there is no such thing."""
-        import httpx
-
         try:
             answer = self._client.context.http_client.get(url, params=params, headers={"Accept": media_type})
-        except httpx.HTTPError as error:
+        except Exception as error:  # of the network, of logging in, of a client that was closed
             raise FramesUnavailable(f"{what}: Tiled does not answer: {type(error).__name__}: {error}") from error
         if answer.status_code in _REFUSED:
             raise FrameSkipped(
                 f"{what}: Tiled refuses ({answer.status_code}); use a client whose key may read this run"
             )
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        if answer.status_code == _NOT_FOUND:
             return None
         if answer.is_error:
             raise FramesUnavailable(f"{what}: Tiled answers {answer.status_code} {_detail(answer)}")
