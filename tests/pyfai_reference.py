@@ -14,7 +14,7 @@ from scipy.sparse import csc_array, csr_array
 
 import azimuthal as az
 from azimuthal.bins import poles_of
-from azimuthal.csr import PixelMatrix
+from azimuthal.csr import TiledMatrix
 from azimuthal.integrator.summing import Summing
 from azimuthal.splitting import Corners, share_bbox, share_full, share_whole
 
@@ -83,7 +83,7 @@ def integrate(geometry, frame, npt, unit, asked, splitting, **keywords):
     return Reference(result, csr_array(parts, shape=(npt, frame.size)))
 
 
-def bin_order(matrix: PixelMatrix) -> csr_array:
+def bin_order(matrix: TiledMatrix) -> csr_array:
     """Return one of our matrices as (bins, pixels)."""
     csr = matrix.csr
     return csr_array((csr.shares.astype(np.float64), csr.pixels, csr.indptr), shape=(matrix.n_bins, matrix.n_pixels))
@@ -99,7 +99,7 @@ def rounded(geometry, unit, edges, splitting):
     radial, chi = (a.astype(np.float32).astype(np.float64) for a in geometry.vertices(internal))
     if splitting == "full":
         corners = Corners.from_vertices(radial, chi)
-        return share_full(corners, geometry.shape[1], mask, edges, poles_of(geometry, internal))
+        return share_full(corners, mask, edges, poles_of(geometry, internal))
     half = np.abs(four_corners(radial) - centres.reshape(-1, 1)).max(axis=-1)
     return share_bbox(centres, half.reshape(centres.shape), mask, edges)
 
@@ -141,12 +141,17 @@ def sums(matrix, frame, geometry):
     """Return N, V, W, Q and the Poisson variance of a frame by our kernels, over any matrix (bins, pixels)."""
     columns = csc_array(matrix)
     bins, shares = columns.indices.astype(np.int32), columns.data.astype(np.float32)
-    pixels = PixelMatrix(matrix.shape[0], bins, columns.indptr.astype(np.int64), shares)
+    indptr = columns.indptr.astype(np.int64)
+    pixels = TiledMatrix.of_pixels(
+        geometry.shape,
+        matrix.shape[0],
+        lambda a, b: (indptr[a : b + 1] - indptr[a], bins[indptr[a] : indptr[b]], shares[indptr[a] : indptr[b]]),
+    )
     norm = (geometry.solid_angle("relative") * geometry.polarization(0.99)).ravel()
     summing = Summing(pixels, norm, 1.0, 0.0)
     counts, _ = summing.raw(frame.ravel(), np.empty(0, bool), 1, 0)
-    names = ("count", "sum_normalization", "sum_normalization2")
-    return dict(zip(names, summing.constants(), strict=True)) | {"sum_signal": counts[1], "sum_variance": counts[6]}
+    names = ("count", "sum_signal", "sum_normalization", "sum_normalization2")
+    return dict(zip(names, counts, strict=False)) | {"sum_variance": counts[6]}
 
 
 def with_their_sums(pattern, result):

@@ -5,12 +5,16 @@ depend on its size only, so that results do not depend on how many threads there
 """
 
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+_here = threading.local()
 
 PIXELS_PER_PIECE = 131_072
 
@@ -25,27 +29,35 @@ def thread_count() -> int:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_count(), thread_name_prefix="azimuthal")
+    return ThreadPoolExecutor(thread_count(), "azimuthal", initializer=lambda: setattr(_here, "inside", True))
 
 
 def pieces(n: int, at_most: int = 8) -> list[tuple[int, int]]:
     """Cut ``range(n)`` into pieces that depend on `n` alone, as (start, stop) pairs."""
-    return _cut(n, min(at_most, n // PIXELS_PER_PIECE))
+    return cut(n, min(at_most, n // PIXELS_PER_PIECE))
 
 
 def row_pieces(rows: int, columns: int) -> list[tuple[int, int]]:
     """Cut ``range(rows)`` into pieces of many pixels each, as (start, stop) pairs."""
-    return _cut(rows, min(8, rows, rows * columns // PIXELS_PER_PIECE))
+    return cut(rows, min(8, rows, rows * columns // PIXELS_PER_PIECE))
 
 
-def _cut(n: int, parts: int) -> list[tuple[int, int]]:
+def cut(n: int, parts: int) -> list[tuple[int, int]]:
+    """Cut ``range(n)`` into parts of about the same size, as (start, stop) pairs."""
     bounds = [n * k // max(1, parts) for k in range(max(1, parts) + 1)]
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
 def run(function: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> list[T]:
     """Call ``function(start, stop)`` for every span, in parallel where it pays; results in the order of the spans."""
-    spans = list(spans)
-    if len(spans) == 1 or thread_count() == 1:
-        return [function(*span) for span in spans]
-    return list(_pool().map(lambda span: function(*span), spans))
+    return each(lambda span: function(*span), list(spans))
+
+
+def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Call a function for every item, in parallel where it pays; results in the order of the items.
+
+    What it starts in turn runs in its own thread: waiting for others inside the pool could wait for ever.
+    """
+    if len(items) <= 1 or thread_count() == 1 or getattr(_here, "inside", False):
+        return [function(item) for item in items]
+    return list(_pool().map(function, items))

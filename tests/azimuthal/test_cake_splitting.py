@@ -30,13 +30,11 @@ def four_corners(vertices):
 def dense(matrix, grid):
     """Return the matrix as (pixels, azimuthal, radial)."""
     out = np.zeros((matrix.n_pixels, matrix.n_bins))
-    if matrix.indptr is None:
-        out[np.flatnonzero(matrix.bins >= 0), matrix.bins[matrix.bins >= 0]] = 1.0
-    else:
-        pixels = np.repeat(np.arange(matrix.n_pixels), np.diff(matrix.indptr))
-        assert (matrix.shares > 0).all(), "cells without a share are not stored"
-        np.add.at(out, (pixels, matrix.bins), matrix.shares)
-        assert np.unique(pixels * matrix.n_bins + matrix.bins).size == pixels.size, "no cell twice"
+    csr = matrix.csr
+    bins = np.repeat(np.arange(matrix.n_bins), np.diff(csr.indptr))
+    assert (csr.shares > 0).all(), "cells without a share are not stored"
+    np.add.at(out, (csr.pixels, bins), csr.shares)
+    assert np.unique(csr.pixels * matrix.n_bins + bins).size == bins.size, "no cell twice"
     return out.reshape(-1, grid.azimuthal.size - 1, grid.radial.size - 1)
 
 
@@ -57,7 +55,7 @@ def all_splittings(beam, skipped, grid):
             cake_bbox(centres, half, chi, half_chi, skipped, grid),
             naive.cake_bbox(centres, half, degrees, np.degrees(half_chi), skipped, *edges),
         ),
-        "full": (cake_full(corners, SHAPE[1], skipped, grid), naive.cake_full(r, c, skipped, *edges)),
+        "full": (cake_full(corners, skipped, grid), naive.cake_full(r, c, skipped, *edges)),
     }
 
 
@@ -96,7 +94,7 @@ def all_splittings_without_truth(beam, grid):
     return {
         "no": (cake_whole(centres, chi, NOTHING, grid), None),
         "bbox": (cake_bbox(centres, half, chi, half_chi, NOTHING, grid), None),
-        "full": (cake_full(corners, SHAPE[1], NOTHING, grid), None),
+        "full": (cake_full(corners, NOTHING, grid), None),
     }
 
 
@@ -105,8 +103,8 @@ def test_cake_full_summed_over_the_azimuth_is_the_pattern(beam):
     grid = grid_of(31, 8, (0.0, 9.0))
     radial, azimuth, _, _ = plane(*beam)
     corners = Corners.from_vertices(radial, azimuth)
-    cake = dense(cake_full(corners, SHAPE[1], NOTHING, grid), grid).sum(axis=1)
-    pattern = share_full(corners, SHAPE[1], NOTHING, grid.radial)
+    cake = dense(cake_full(corners, NOTHING, grid), grid).sum(axis=1)
+    pattern = share_full(corners, NOTHING, grid.radial)
     line = dense(pattern, grid_of(31, 1, (0.0, 9.0)))[:, 0]
     np.testing.assert_allclose(cake, line, atol=3 * QUANTUM)
 
@@ -125,7 +123,7 @@ def test_cake_pixel_across_the_jump_is_shared_by_both_ends():
 def test_cake_pixel_that_holds_the_beam_fills_the_turn():
     radial, azimuth, _, _ = plane(0.75, 0.5, shape=(1, 1))
     grid = grid_of(4, 8, (0.0, 1.0))
-    matrix = cake_full(Corners.from_vertices(radial, azimuth), 1, np.zeros((1, 1), bool), grid)
+    matrix = cake_full(Corners.from_vertices(radial, azimuth), np.zeros((1, 1), bool), grid)
     farthest = np.hypot(0.75, 0.5)
     np.testing.assert_allclose(dense(matrix, grid)[0, :, :3], 0.25 / farthest / 8, atol=QUANTUM)
 
@@ -133,8 +131,9 @@ def test_cake_pixel_that_holds_the_beam_fills_the_turn():
 def test_cake_values_at_the_ends_of_the_turn_belong_to_it():
     radial, chi = np.ones((1, 3)), np.array([[np.pi, -np.pi * (1 - 1e-15), 0.0]])
     skipped = np.zeros((1, 3), bool)
+    line = np.array([0.0, 2.0])
     cells = [
-        cake_whole(radial, chi, skipped, Grid(np.array([0.0, 2.0]), AzimuthalBins(n, bounds).edges, 360.0)).bins
+        cake_whole(radial, chi, skipped, Grid(line, AzimuthalBins(n, bounds).edges, 360.0)).csr.first_bins
         for n, bounds in ((4, (-180, 180)), (4, (0, 360)), (2, (-180, -170)), (2, (170, 180)), (2, (170, -170)))
     ]
     assert [found.tolist() for found in cells] == [[3, 0, 2], [2, 2, 0], [0, 0, -1], [1, -1, -1], [1, 1, -1]]

@@ -6,81 +6,165 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
-from azimuthal.csr import PixelMatrix, kernels
+from azimuthal.csr import TiledMatrix, tiles
+from azimuthal.csr.vectors import WIDTH
+from azimuthal.integrator.summing import Corrections, Summing
 
 N_BINS = 9
 EDGES = np.linspace(0, 9, N_BINS + 1)
+SHAPE = (41, 150)  # three rows of tiles, two side by side, none of them whole in both directions
+NO_MASK = np.empty(0, bool)
 
 
-def random_matrix(seed, split):
+def random_shares(seed, split, shape=SHAPE):
+    """Return shares as (pixels, bins): of neighbouring bins, or of one bin a pixel; some pixels have none."""
     rng = np.random.default_rng(seed)
-    pixels = 300
+    pixels = shape[0] * shape[1]
     centres = rng.uniform(-1, 10, pixels)
     if not split:
-        bins = np.array([-1 if (r := naive.bin_of(x, EDGES)) is None else r for x in centres], np.int32)
-        return PixelMatrix(N_BINS, bins), naive.shares_no(centres, np.zeros(pixels, bool), EDGES)
-    dense = (
-        np.rint(naive.shares_bbox(centres, rng.uniform(0, 2, pixels), np.zeros(pixels, bool), EDGES) * 2**24) / 2**24
-    )
-    indptr = np.concatenate([[0], np.cumsum((dense > 0).sum(axis=1))])
-    _, bins = np.nonzero(dense)
-    return PixelMatrix(N_BINS, bins.astype(np.int32), indptr, dense[dense > 0].astype(np.float32)), dense
+        return naive.shares_no(centres, np.zeros(pixels, bool), EDGES)
+    half = rng.uniform(0, 2, pixels)
+    return np.rint(naive.shares_bbox(centres, half, np.zeros(pixels, bool), EDGES) * 2**24) / 2**24
+
+
+def matrix_of(dense, split, shape=SHAPE):
+    """Return our matrix from shares as (pixels, bins)."""
+
+    def share(start, stop):
+        here = dense[start:stop]
+        indptr = np.concatenate([[0], np.cumsum((here > 0).sum(axis=1))])
+        shares = here[here > 0].astype(np.float32) if split else np.empty(0, np.float32)
+        return indptr, np.nonzero(here)[1].astype(np.int32), shares
+
+    return TiledMatrix.of_pixels(shape, dense.shape[1], share)
+
+
+def case(seed, split):
+    dense = random_shares(seed, split)
+    return matrix_of(dense, split), dense
 
 
 @pytest.mark.parametrize("split", [False, True])
 def test_bin_order_holds_the_same_shares(split):
-    matrix, dense = random_matrix(0, split)
+    matrix, dense = case(0, split)
     rebuilt = np.zeros_like(dense)
     before = matrix.nbytes
     csr = matrix.csr
-    assert matrix.nbytes == before + csr.indptr.nbytes + csr.pixels.nbytes + csr.shares.nbytes
+    assert matrix.nbytes == before + csr.nbytes
     for r in range(N_BINS):
         row = slice(csr.indptr[r], csr.indptr[r + 1])
-        assert (np.diff(csr.pixels[row]) > 0).all()
+        assert np.unique(csr.pixels[row]).size == csr.pixels[row].size
         rebuilt[csr.pixels[row], r] = csr.shares[row]
     assert (rebuilt == dense).all()
     assert matrix.n_pixels == len(dense)
+    assert (matrix.used == dense.any(axis=1)).all()
+    assert (csr.first_bins == np.where(dense.any(axis=1), (dense > 0).argmax(axis=1), -1)).all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["u2", "u4", "i4", "f4", "f8"]), st.booleans())
+@pytest.mark.parametrize("split", [False, True])
+def test_tiles_hold_each_bin_once_and_pixels_in_order(split):
+    matrix, _ = case(1, split)
+    for band in matrix.bands:
+        assert (band.shares is None) is not split
+        for t in range(band.tile_ptr.size - 1):
+            assert (np.diff(band.row_bins[band.tile_ptr[t] : band.tile_ptr[t + 1]]) > 0).all()
+        for r in range(band.row_bins.size):
+            assert (np.diff(band.pixels[band.row_ptr[r] : band.row_ptr[r + 1]].astype(int)) > 0).all()
+
+
+def test_bins_far_apart_in_a_tile_are_sorted_too():
+    """A cake's tile has few of very many cells."""
+    rng = np.random.default_rng(3)
+    cells = rng.integers(0, 10**6, SHAPE[0] * SHAPE[1]).astype(np.int32)
+    matrix = TiledMatrix.of_pixels(
+        SHAPE, 10**6, lambda a, b: (np.arange(b - a + 1), cells[a:b], np.empty(0, np.float32))
+    )
+    assert (matrix.csr.first_bins == cells).all()
+    counts = Summing(matrix, np.ones(cells.size), 1.0, 0.0).raw(np.ones(cells.size, np.uint8), NO_MASK, 1, 0)[0][0]
+    assert (counts == np.bincount(cells, minlength=10**6)).all()
+
+
+def test_bands_depend_on_the_image_alone():
+    assert tiles.bands((2162, 2068), 2000)[-1] == (119, 136)
+    assert len(tiles.bands((2162, 2068), 2000)) == tiles.MOST_BANDS
+    assert tiles.bands((195, 487), 2000) == [(0, 13)]
+    assert len(tiles.bands((2162, 2068), 360 * 2000)) == 1, "sums of many bands would fill memory"
+    assert tiles.bands((1, 1), 1) == [(0, 1)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["u1", "u2", "u4", "i2", "i4", "f4", "f8"]), st.booleans())
 def test_raw_sums_and_what_a_frame_leaves_out(seed, split, dtype, with_mask):
-    matrix, dense = random_matrix(seed, split)
+    matrix, dense = case(seed % 5, split)
     rng = np.random.default_rng(seed)
     frame = rng.poisson(20, len(dense)).astype(dtype)
+    if frame.dtype.kind != "u":
+        frame -= 10  # negative counts have no Poisson variance
     norm = rng.uniform(0.5, 2, len(dense))
-    masked = rng.random(len(dense)) < 0.1 if with_mask else np.empty(0, bool)
+    masked = rng.random(len(dense)) < 0.1 if with_mask else NO_MASK
     low, high = (18, 19) if frame.dtype.kind in "ui" else (17.5, 19.5)
     left_out = (frame >= low) & (frame <= high) | (masked if with_mask else False)
-    sums, lost = np.zeros((7, N_BINS)), np.zeros(1, np.int64)
-    common = (0, len(dense), frame, masked, low, high, norm)
-    if split:
-        kernels.add_raw_shared(*common, matrix.indptr, matrix.bins, matrix.shares, 1.5, 0.25, sums, lost)
-    else:
-        kernels.add_raw_whole(*common, matrix.bins, 1.5, 0.25, sums, lost)
+    sums, lost = Summing(matrix, norm, 1.5, 0.5).raw(frame, masked, low, high)
     signal = frame.astype(float)
-    truth = naive.sums(dense, signal, norm, 1.5 * signal + 0.25, left_out)
-    everything = naive.sums(dense, signal, norm, signal, np.zeros(len(dense), bool))
-    given_rows, taken_rows = [1, 4, 5, 6], [0, 2, 3]
-    np.testing.assert_allclose(sums[given_rows], truth[given_rows], rtol=1e-12)
-    np.testing.assert_allclose(everything[taken_rows] - sums[taken_rows], truth[taken_rows], rtol=1e-9, atol=1e-11)
-    assert lost[0] == (left_out & (dense.sum(axis=1) > 0)).sum()
+    truth = naive.sums(dense, signal, norm, 1.5 * np.maximum(signal, 0) + 0.25, left_out)
+    np.testing.assert_allclose(sums, truth, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(sums[[1, 4, 5]], truth[[1, 4, 5]], rtol=1e-11, atol=1e-9)
+    assert (sums[0] == truth[0]).all(), "shares are multiples of a quantum: N is exact"
+    assert lost == (left_out & (dense.sum(axis=1) > 0)).sum()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["u2", "u4", "i4", "i8", "f4", "f8"]), st.booleans())
+def test_a_batch_has_the_bits_of_its_frames(seed, split, dtype, with_mask):
+    matrix, dense = case(seed % 5, split)
+    rng = np.random.default_rng(seed)
+    frames = rng.poisson(20, (WIDTH, len(dense))).astype(dtype)
+    dead = rng.random(len(dense)) < 0.001
+    frames[:, dead] = 3
+    frames[2, ::97] = 3
+    frames[5, : SHAPE[1] * 16] = 3  # whole tiles, so that bins lose most of what they had
+    masked = rng.random((WIDTH, len(dense))) < 0.01 if with_mask else None
+    summing = Summing(matrix, rng.uniform(0.5, 2, len(dense)), 1.5, 0.5)
+    batch = summing.batch(frames, masked, 3, 3)
+    for f, (sums, lost) in enumerate(batch):
+        one, one_lost = summing.raw(frames[f], NO_MASK if masked is None else masked[f], 3, 3)
+        assert one.tobytes() == sums.tobytes()
+        assert one_lost == lost
 
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("per_pixel", [False, True])
-def test_prepared_sums(split, per_pixel):
-    matrix, dense = random_matrix(5, split)
+def test_corrected_sums(split, per_pixel):
+    matrix, dense = case(5, split)
     rng = np.random.default_rng(5)
-    signal, variance = rng.normal(3, 5, len(dense)), rng.uniform(1, 2, len(dense))
-    signal[::17] = np.nan
-    norm = rng.uniform(0.5, 2, len(dense))
-    monitor = rng.integers(0, 3, len(dense)).astype(float) if per_pixel else np.array([2.0])
-    sums = np.zeros((7, N_BINS))
-    common = (0, len(dense), signal, variance, norm, monitor)
-    if split:
-        kernels.add_prepared_shared(*common, matrix.indptr, matrix.bins, matrix.shares, sums)
-    else:
-        kernels.add_prepared_whole(*common, matrix.bins, sums)
-    truth = naive.sums(dense, signal, norm * monitor, variance, np.zeros(len(dense), bool))
+    pixels = len(dense)
+    frame, dark = rng.poisson(20, pixels).astype(np.uint16), rng.poisson(25, pixels).astype(float)
+    dark[::17] = np.nan
+    norm = rng.uniform(0.5, 2, pixels)
+    monitor = rng.integers(0, 3, pixels).astype(float) if per_pixel else np.array([2.0])
+    spread = rng.uniform(1, 2, pixels) if per_pixel else np.array([0.75])
+    summing = Summing(matrix, norm, 1.5, 0.5)
+    left_out = ~np.isfinite(dark) | (frame == 20)
+    weights = norm * monitor
+    sums, lost = summing.corrected(frame, NO_MASK, 20, 20, Corrections(dark, spread, monitor=monitor))
+    truth = naive.sums(dense, frame - dark, weights, 1.5 * frame + 0.25 + spread, left_out)
+    np.testing.assert_allclose(sums, truth, rtol=1e-12, atol=1e-12)
+    assert lost == (left_out & dense.any(axis=1)).sum()
+
+    sums, _ = summing.corrected(frame, NO_MASK, 20, 20, Corrections(dark, spread, spread, monitor))
+    truth = naive.sums(dense, frame - dark, weights, np.broadcast_to(spread, pixels), left_out)
+    np.testing.assert_allclose(sums, truth, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_some_pixels_with_their_own_monitors(split):
+    matrix, dense = case(6, split)
+    rng = np.random.default_rng(6)
+    counts, norm = rng.poisson(20, len(dense)), rng.uniform(0.5, 2, len(dense))
+    chosen = rng.permutation(len(dense))[:50]
+    monitor = rng.integers(0, 3, 50).astype(float)
+    everywhere = np.zeros(len(dense))
+    everywhere[chosen] = monitor
+    truth = naive.sums(dense, counts.astype(float), norm * everywhere, 1.5 * counts, everywhere == 0)
+    sums = Summing(matrix, norm, 1.5, 0.0).some(chosen, counts, monitor)
     np.testing.assert_allclose(sums, truth, rtol=1e-12, atol=1e-12)

@@ -1,191 +1,420 @@
-"""The loops over the sparse matrix: sums of a frame over bins, and the counting sorts.
+"""The loops over the sparse matrix: sums of frames over bins.
 
-Every kernel is serial, releases the GIL and is cached on disk. ``sums`` have the rows of `azimuthal.pattern.SUMS`.
-One specialisation exists per frame dtype that reaches a kernel: u1 u2 u4 i2 i4 i8 f4 f8. What kernels share is inlined:
-a call per pixel would cost more than its sums (measured: 1.7 times the whole frame).
+Every kernel takes one band of the matrix (`azimuthal.csr.matrix`), is serial, releases the GIL and is cached on disk.
+Tile by tile, pixels are first read into small buffers, where what is left out becomes 0; then each row of the matrix,
+one bin's entries in the tile, is summed in registers and added to the bin. Kernels for one frame and for a batch add
+the same numbers in the same order: their results have the same bits.
+
+One specialisation exists per frame dtype that reaches a kernel (u1 u2 u4 i2 i4 i8 f4 f8), with and without shares.
 """
 
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS
+from azimuthal.csr.vectors import WIDTH, add_row, transpose
+
 N, V, W, Q, A, B, P = range(7)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def add_signal_whole(r, s, n, variance, sums):
-    """Add a pixel that lies in bin r to the rows of its signal: V, A, B, P."""
-    sums[V, r] += s
-    sums[A, r] += n * s
-    sums[B, r] += s * s
-    sums[P, r] += variance
+def tile_box(tile, across, rows, columns):
+    """Return the first and last + 1 row and column of a tile."""
+    r0 = (tile // across) * TILE_ROWS
+    c0 = (tile % across) * TILE_COLUMNS
+    return r0, min(r0 + TILE_ROWS, rows), c0, min(c0 + TILE_COLUMNS, columns)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def add_weight_whole(r, n, sums):
-    """Add a pixel that lies in bin r to the rows of its normalization: N, W, Q."""
-    sums[N, r] += 1.0
-    sums[W, r] += n
-    sums[Q, r] += n * n
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def load_line(line, low, high, hidden, to):
+    """Read a line of counts as float64, 0 for what is left out; return how many that are."""
+    lost = 0
+    for j in range(line.size):
+        x = np.float64(line[j])
+        bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
+        lost += np.int64(bad)
+        to[j] = 0.0 if bad else x
+    for j in range(hidden.size):
+        if hidden[j]:
+            to[j] = 0.0
+            lost += 1
+    return lost
 
 
-@njit(nogil=True, cache=True, inline="always")
-def add_signal_shared(first, last, bins, shares, s, n, variance, sums):
-    """Add a pixel with the entries first..last to the rows of its signal: V, A, B, P."""
-    ns = n * s
-    ss = s * s
-    for k in range(first, last):
-        c = np.float64(shares[k])
-        cc = c * c
-        r = bins[k]
-        sums[V, r] += c * s
-        sums[A, r] += cc * ns
-        sums[B, r] += cc * ss
-        sums[P, r] += cc * variance
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_counts(frame, columns, box, low, high, masked, out):
+    """Read a tile of a flat frame by `load_line`."""
+    r0, r1, c0, c1 = box
+    lost = 0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        hidden = masked[first : first + c1 - c0] if masked.size else masked
+        lost += load_line(frame[first : first + c1 - c0], low, high, hidden, out[to : to + c1 - c0])
+    return lost
 
 
-@njit(nogil=True, cache=True, inline="always")
-def add_weight_shared(first, last, bins, shares, n, sums):
-    """Add a pixel with the entries first..last to the rows of its normalization: N, W, Q."""
-    for k in range(first, last):
-        w = np.float64(shares[k]) * n
-        r = bins[k]
-        sums[N, r] += np.float64(shares[k])
-        sums[W, r] += w
-        sums[Q, r] += w * w
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
+    """Read a tile of `WIDTH` flat frames, interleaved pixel by pixel; ``lost`` (WIDTH,) is how many are left out.
 
-
-@njit(nogil=True, cache=True)
-def add_raw_whole(start, stop, frame, masked, dummy_low, dummy_high, norm, bins, gain, noise, sums, lost):
-    """Add pixels start..stop of a raw frame to `sums` (7, bins), one bin a pixel.
-
-    Rows V, A, B, P are added to; N, W, Q receive what the *left out* pixels take away, to be subtracted from the
-    constants of the geometry. ``lost[0]`` counts the left out pixels.
+    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch.
     """
-    has_mask = masked.size > 0
-    for i in range(start, stop):
-        r = bins[i]
-        if r < 0:
-            continue
-        raw = frame[i]
-        if (has_mask and masked[i]) or (dummy_low <= raw <= dummy_high) or not np.isfinite(raw):
-            add_weight_whole(r, norm[i], sums)
-            lost[0] += 1
-            continue
-        s = np.float64(raw)
-        add_signal_whole(r, s, norm[i], gain * max(s, 0.0) + noise, sums)
+    r0, r1, c0, c1 = box
+    lost[:] = 0
+    for i in range(r0, r1):
+        first = i * columns + c0
+        for f in range(WIDTH):
+            to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + c1 - c0]
+            hidden = masked[f, first : first + c1 - c0] if masked.size else masked[f]
+            lost[f] += load_line(frames[f, first : first + c1 - c0], low, high, hidden, to)
+        for j in range(0, c1 - c0, WIDTH):
+            transpose(lines, j, TILE_COLUMNS, out, ((i - r0) * TILE_COLUMNS + j) * WIDTH)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def flag_lost(frame, columns, box, low, high, masked, used, flags):
+    """Flag the pixels of a tile that a frame leaves out although the matrix uses them; return how many."""
+    r0, r1, c0, c1 = box
+    lost = 0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        line, wanted, out = frame[first : first + c1 - c0], used[first : first + c1 - c0], flags[to : to + c1 - c0]
+        for j in range(c1 - c0):
+            x = np.float64(line[j])
+            bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
+            out[j] = bad & wanted[j]
+            lost += np.int64(bad & wanted[j])
+        if masked.size:
+            hidden = masked[first : first + c1 - c0]
+            for j in range(c1 - c0):
+                lost += np.int64(hidden[j] & wanted[j] & (not out[j]))
+                out[j] |= hidden[j] & wanted[j]
+    return lost
 
 
 @njit(nogil=True, cache=True)
-def add_raw_shared(
-    start, stop, frame, masked, dummy_low, dummy_high, norm, indptr, bins, shares, gain, noise, sums, lost
+def load_norm(norm, columns, box, out):
+    """Copy a tile of the flat normalization."""
+    r0, r1, c0, c1 = box
+    for i in range(r0, r1):
+        line = norm[i * columns + c0 : i * columns + c1]
+        to = out[(i - r0) * TILE_COLUMNS : (i - r0) * TILE_COLUMNS + c1 - c0]
+        for j in range(c1 - c0):
+            to[j] = line[j]
+
+
+@njit(nogil=True, cache=True)
+def weigh_lost(first_row, last_row, row_bins, row_ptr, pixels, shares, n, flags, members, out):
+    """Add N, W, Q and the sum of c^2 of flagged pixels of a tile to ``out[g]`` (bins, 4) of every member frame g."""
+    for r in range(first_row, last_row):
+        count = weight = square = own = 0.0
+        for k in range(row_ptr[r], row_ptr[r + 1]):
+            p = pixels[k]
+            if flags[p]:
+                c = np.float64(shares[k]) if shares is not None else 1.0
+                w = c * n[p]
+                count += c
+                weight += w
+                square += w * w
+                own += c * c
+        if count != 0.0:
+            at = row_bins[r]
+            for g in range(members.size):
+                if members[g]:
+                    out[g, at, 0] += count
+                    out[g, at, 1] += weight
+                    out[g, at, 2] += square
+                    out[g, at, 3] += own
+
+
+@njit(nogil=True, cache=True)
+def add_frame(
+    first_tile,
+    tile_ptr,
+    row_bins,
+    row_ptr,
+    pixels,
+    shares,
+    shape,
+    frame,
+    masked,
+    low,
+    high,
+    norm,
+    used,
+    sums,
+    lost_sums,
 ):
-    """Add pixels start..stop of a raw frame to `sums`, each pixel by its shares; see `add_raw_whole`."""
-    has_mask = masked.size > 0
-    for i in range(start, stop):
-        first = indptr[i]
-        last = indptr[i + 1]
-        if first == last:
-            continue
-        raw = frame[i]
-        if (has_mask and masked[i]) or (dummy_low <= raw <= dummy_high) or not np.isfinite(raw):
-            add_weight_shared(first, last, bins, shares, norm[i], sums)
-            lost[0] += 1
-            continue
-        s = np.float64(raw)
-        add_signal_shared(first, last, bins, shares, s, norm[i], gain * max(s, 0.0) + noise, sums)
+    """Add one raw frame to `sums` (bins, 4): V, A, B, and P for a gain of 1 without read noise.
 
-
-@njit(nogil=True, cache=True)
-def add_prepared_whole(start, stop, signal, variance, norm, monitor, bins, sums):
-    """Add pixels start..stop of a signal with its variance to all seven `sums`, one bin a pixel.
-
-    ``monitor`` multiplies the normalization: one value for all pixels, or one a pixel; a pixel whose monitor is 0, or
-    whose signal or variance is not finite, is left out.
+    ``lost_sums`` (1, bins, 4) receives what left out pixels take away from N, W, Q and the sum of c^2, which are
+    constants of the geometry. Returns how many pixels of the matrix are left out.
     """
-    single = monitor.size == 1
-    for i in range(start, stop):
-        r = bins[i]
-        n = norm[i] * (monitor[0] if single else monitor[i])
-        s = np.float64(signal[i])
-        if r < 0 or n == 0.0 or not (np.isfinite(s) and np.isfinite(variance[i])):
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    s, n, flags = np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS, np.bool_)
+    members = np.ones(1, np.bool_)
+    lost = 0
+    for t in range(tile_ptr.size - 1):
+        if tile_ptr[t] == tile_ptr[t + 1]:
             continue
-        add_weight_whole(r, n, sums)
-        add_signal_whole(r, s, n, variance[i], sums)
+        box = tile_box(first_tile + t, across, rows, columns)
+        some_lost = load_counts(frame, columns, box, low, high, masked, s)
+        load_norm(norm, columns, box, n)
+        for r in range(tile_ptr[t], tile_ptr[t + 1]):
+            v = a = b = p = 0.0
+            for k in range(row_ptr[r], row_ptr[r + 1]):
+                pixel = np.uint64(pixels[k])
+                if shares is not None:
+                    c = np.float64(shares[k])
+                    y = c * s[pixel]
+                    a += (c * n[pixel]) * y
+                    p += c * (y if y > 0.0 else 0.0)
+                else:
+                    y = s[pixel]
+                    a += n[pixel] * y
+                    p += y if y > 0.0 else 0.0
+                v += y
+                b += y * y
+            at = row_bins[r]
+            sums[at, 0] += v
+            sums[at, 1] += a
+            sums[at, 2] += b
+            sums[at, 3] += p
+        if some_lost:
+            here = flag_lost(frame, columns, box, low, high, masked, used, flags)
+            if here:
+                rest = (row_bins, row_ptr, pixels)
+                weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, lost_sums)
+                lost += here
+    return lost
 
 
 @njit(nogil=True, cache=True)
-def add_prepared_shared(start, stop, signal, variance, norm, monitor, indptr, bins, shares, sums):
-    """Add pixels start..stop to all seven `sums`, each pixel by its shares; see `add_prepared_whole`."""
-    single = monitor.size == 1
-    for i in range(start, stop):
-        n = norm[i] * (monitor[0] if single else monitor[i])
-        s = np.float64(signal[i])
-        if n == 0.0 or not (np.isfinite(s) and np.isfinite(variance[i])):
+def add_batch(
+    first_tile,
+    tile_ptr,
+    row_bins,
+    row_ptr,
+    pixels,
+    shares,
+    shape,
+    frames,
+    masked,
+    low,
+    high,
+    norm,
+    used,
+    sums,
+    lost_sums,
+    lost,
+):
+    """Add `WIDTH` raw frames, (WIDTH, pixels), at once, each as `add_frame` does.
+
+    Parameters
+    ----------
+    masked
+        (WIDTH, pixels) bool, or (WIDTH, 0).
+    sums
+        Flat, (bins, 4, WIDTH).
+    lost_sums
+        (WIDTH, bins, 4).
+    lost
+        (WIDTH,) int64, is added to.
+    """
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    lines, mixed = np.zeros(WIDTH * TILE_COLUMNS), np.zeros(TILE_PIXELS * WIDTH)
+    n, flags = np.zeros(TILE_PIXELS), np.zeros((WIDTH, TILE_PIXELS), np.bool_)
+    here, members = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.bool_)
+    for t in range(tile_ptr.size - 1):
+        if tile_ptr[t] == tile_ptr[t + 1]:
             continue
-        add_weight_shared(indptr[i], indptr[i + 1], bins, shares, n, sums)
-        add_signal_shared(indptr[i], indptr[i + 1], bins, shares, s, n, variance[i], sums)
-
-
-@njit(nogil=True, cache=True)
-def add_some_whole(pixels, counts, monitor, norm, bins, gain, sums):
-    """Add some pixels, by their numbers, to all seven `sums`; ``monitor`` has one value for each of them."""
-    for j in range(pixels.size):
-        i = pixels[j]
-        n = norm[i] * monitor[j]
-        if bins[i] < 0 or n == 0.0:
+        box = tile_box(first_tile + t, across, rows, columns)
+        load_mixed(frames, columns, box, low, high, masked, lines, mixed, here)
+        load_norm(norm, columns, box, n)
+        for r in range(tile_ptr[t], tile_ptr[t + 1]):
+            add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, sums, np.int64(row_bins[r]) * (4 * WIDTH))
+        if not here.any():
             continue
-        s = np.float64(counts[i])
-        add_weight_whole(bins[i], n, sums)
-        add_signal_whole(bins[i], s, n, gain * s, sums)
+        for f in range(WIDTH):
+            if here[f]:
+                here[f] = flag_lost(frames[f], columns, box, low, high, masked[f], used, flags[f])
+                lost[f] += here[f]
+        for f in range(WIDTH):
+            if here[f]:
+                # Dead pixels are the same in all frames: weigh them once.
+                for g in range(WIDTH):
+                    members[g] = g == f or (g > f and here[g] == here[f] and (flags[g] == flags[f]).all())
+                rest = (row_bins, row_ptr, pixels)
+                weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags[f], members, lost_sums)
+                for g in range(WIDTH):
+                    if members[g]:
+                        here[g] = 0
 
 
 @njit(nogil=True, cache=True)
-def add_some_shared(pixels, counts, monitor, norm, indptr, bins, shares, gain, sums):
-    """Add some pixels to all seven `sums`, each by its shares; see `add_some_whole`."""
-    for j in range(pixels.size):
-        i = pixels[j]
-        n = norm[i] * monitor[j]
-        if n == 0.0:
+def add_constants(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, norm, sums):
+    """Add N, W, Q and the sum of c^2 of all entries to `sums` (bins, 4)."""
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    n = np.zeros(TILE_PIXELS)
+    for t in range(tile_ptr.size - 1):
+        load_norm(norm, columns, tile_box(first_tile + t, across, rows, columns), n)
+        for r in range(tile_ptr[t], tile_ptr[t + 1]):
+            count = weight = square = own = 0.0
+            for k in range(row_ptr[r], row_ptr[r + 1]):
+                c = np.float64(shares[k]) if shares is not None else 1.0
+                w = c * n[pixels[k]]
+                count += c
+                weight += w
+                square += w * w
+                own += c * c
+            at = row_bins[r]
+            sums[at, 0] += count
+            sums[at, 1] += weight
+            sums[at, 2] += square
+            sums[at, 3] += own
+
+
+@njit(nogil=True, cache=True, inline="always")
+def value_at(plane, i):
+    """Return the value of pixel i of a flat array that has one value for every pixel, or a single one, or none: 0."""
+    if plane.size > 1:
+        return plane[i]
+    return plane[0] if plane.size == 1 else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_prepared(
+    frame, columns, box, low, high, masked, dark, dark_variance, variance, gain, noise, norm, monitor, used, out
+):
+    """Read signal, variance, normalization and weight (0: left out) of a tile into the rows of `out` (4, pixels)."""
+    r0, r1, c0, c1 = box
+    s, v, n, weight = out
+    lost = 0
+    for i in range(r0, r1):
+        for j in range(c0, c1):
+            at, to = i * columns + j, (i - r0) * TILE_COLUMNS + j - c0
+            raw = frame[at]
+            x = np.float64(raw)
+            y = x - value_at(dark, at)
+            if variance.size:
+                spread = value_at(variance, at)
+            else:
+                spread = gain * max(x, 0.0) + (noise + value_at(dark_variance, at))
+            m = norm[at] * value_at(monitor, at)
+            bad = (low <= raw <= high) or (masked.size > 0 and masked[at]) or y - y != 0.0 or spread - spread != 0.0
+            lost += np.int64(bad and used[at])
+            good = used[at] and not bad and m != 0.0
+            s[to] = y if good else 0.0
+            v[to] = spread if good else 0.0
+            n[to] = m if good else 0.0
+            weight[to] = 1.0 if good else 0.0
+    return lost
+
+
+@njit(nogil=True, cache=True)
+def add_rows_prepared(first_row, last_row, row_bins, row_ptr, pixels, shares, loaded, sums):
+    """Add all seven sums of a tile, whose pixels are loaded (4, pixels), to `sums` (bins, 7)."""
+    s, variance, n, weight = loaded
+    for r in range(first_row, last_row):
+        count = v = norm = square = a = b = p = 0.0
+        for k in range(row_ptr[r], row_ptr[r + 1]):
+            pixel = np.uint64(pixels[k])
+            c = np.float64(shares[k]) if shares is not None else 1.0
+            w = c * n[pixel]
+            y = c * s[pixel]
+            count += c * weight[pixel]
+            v += y
+            norm += w
+            square += w * w
+            a += w * y
+            b += y * y
+            p += c * (c * variance[pixel])
+        at = row_bins[r]
+        sums[at, N] += count
+        sums[at, V] += v
+        sums[at, W] += norm
+        sums[at, Q] += square
+        sums[at, A] += a
+        sums[at, B] += b
+        sums[at, P] += p
+
+
+@njit(nogil=True, cache=True)
+def add_prepared(
+    first_tile,
+    tile_ptr,
+    row_bins,
+    row_ptr,
+    pixels,
+    shares,
+    shape,
+    frame,
+    masked,
+    low,
+    high,
+    dark,
+    dark_variance,
+    variance,
+    gain,
+    noise,
+    norm,
+    monitor,
+    used,
+    sums,
+):
+    """Add one frame with corrections to all seven `sums` (bins, 7); return how many pixels it leaves out.
+
+    Parameters
+    ----------
+    dark, dark_variance
+        Flat, one value for every pixel, or a single one, or none.
+    variance
+        Likewise; stands in for that of counts and dark.
+    gain, noise
+        Variance is gain * max(frame, 0) + noise.
+    monitor
+        One value, or one for every pixel: a pixel whose monitor is 0 is left out.
+    """
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    loaded = np.zeros((4, TILE_PIXELS))
+    lost = 0
+    corrections = (dark, dark_variance, variance, gain, noise, norm, monitor, used)
+    for t in range(tile_ptr.size - 1):
+        if tile_ptr[t] == tile_ptr[t + 1]:
             continue
-        s = np.float64(counts[i])
-        add_weight_shared(indptr[i], indptr[i + 1], bins, shares, n, sums)
-        add_signal_shared(indptr[i], indptr[i + 1], bins, shares, s, n, gain * s, sums)
+        box = tile_box(first_tile + t, across, rows, columns)
+        lost += load_prepared(frame, columns, box, low, high, masked, *corrections, loaded)
+        add_rows_prepared(tile_ptr[t], tile_ptr[t + 1], row_bins, row_ptr, pixels, shares, loaded, sums)
+    return lost
 
 
 @njit(nogil=True, cache=True)
-def sort_whole_pixels(bins, n_bins):
-    """Sort pixels by their bin by counting; one pass to count, one to place."""
-    indptr = np.zeros(n_bins + 1, np.int64)
-    for i in range(bins.size):
-        if bins[i] >= 0:
-            indptr[bins[i] + 1] += 1
-    for r in range(n_bins):
-        indptr[r + 1] += indptr[r]
-    cursor = indptr[:-1].copy()
-    pixels = np.empty(indptr[n_bins], np.int32)
-    for i in range(bins.size):
-        r = bins[i]
-        if r >= 0:
-            pixels[cursor[r]] = i
-            cursor[r] += 1
-    return indptr, pixels, np.ones(pixels.size, np.float32)
+def add_some(
+    first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, tile_of, numbers, counts, monitor, gain, norm, sums
+):
+    """Add some pixels to all seven `sums` (bins, 7), each with its own monitor.
 
-
-@njit(nogil=True, cache=True)
-def sort_shares(pixel_indptr, bins, shares, n_bins):
-    """Sort shares by their bin by counting; pixels stay ascending inside a bin."""
-    indptr = np.zeros(n_bins + 1, np.int64)
-    for k in range(bins.size):
-        indptr[bins[k] + 1] += 1
-    for r in range(n_bins):
-        indptr[r + 1] += indptr[r]
-    cursor = indptr[:-1].copy()
-    pixels = np.empty(bins.size, np.int32)
-    sorted_shares = np.empty(bins.size, np.float32)
-    for i in range(pixel_indptr.size - 1):
-        for k in range(pixel_indptr[i], pixel_indptr[i + 1]):
-            at = cursor[bins[k]]
-            pixels[at] = i
-            sorted_shares[at] = shares[k]
-            cursor[bins[k]] = at + 1
-    return indptr, pixels, sorted_shares
+    ``numbers``, ``counts`` and ``monitor`` of the pixels are sorted by their tile, ``tile_of``.
+    """
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    loaded = np.zeros((4, TILE_PIXELS))
+    j = np.searchsorted(tile_of, first_tile)
+    while j < numbers.size and tile_of[j] < first_tile + tile_ptr.size - 1:
+        tile = tile_of[j]
+        r0, _, c0, _ = tile_box(tile, across, rows, columns)
+        loaded[:] = 0.0
+        while j < numbers.size and tile_of[j] == tile:
+            i = numbers[j]
+            m = norm[i] * monitor[j]
+            if m != 0.0:
+                to = (i // columns - r0) * TILE_COLUMNS + i % columns - c0
+                s = np.float64(counts[j])
+                loaded[0, to], loaded[1, to], loaded[2, to], loaded[3, to] = s, gain * s, m, 1.0
+            j += 1
+        t = tile - first_tile
+        add_rows_prepared(tile_ptr[t], tile_ptr[t + 1], row_bins, row_ptr, pixels, shares, loaded, sums)

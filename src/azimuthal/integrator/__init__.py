@@ -9,10 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from azimuthal import outliers
 from azimuthal.bins import AzimuthalBins, RadialBins
-from azimuthal.csr import PixelMatrix, kernels
+from azimuthal.csr import TiledMatrix, kernels
+from azimuthal.csr.vectors import WIDTH
 from azimuthal.geometry import Geometry
 from azimuthal.integrator.corrections import at_least_zero, digest_of, normalization, polarization_pair
 from azimuthal.integrator.frame import (
+    NO_DUMMY,
     Dummy,
     as_frames,
     checked_mask,
@@ -20,11 +22,12 @@ from azimuthal.integrator.frame import (
     checked_monitors,
     checked_plane,
     checked_variance,
+    flat_plane,
     kernel_frame,
     of_frame,
 )
 from azimuthal.integrator.shares import check_bins, share_pixels
-from azimuthal.integrator.summing import Summing
+from azimuthal.integrator.summing import NO_MASK, NOTHING, Corrections, Summing
 from azimuthal.outliers.rules import ClipModel, FrameKeywords
 from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
 from azimuthal.splitting import Splitting, check_splitting
@@ -33,7 +36,6 @@ __all__ = ["Integrator", "IntegratorKey", "SolidAngle", "checked_monitor"]
 
 SolidAngle = Literal["relative", "absolute"] | None
 IntegratorKey = tuple[Geometry, str | None]
-NO_MASK = np.empty(0, np.bool_)
 
 
 class Integrator:
@@ -115,11 +117,10 @@ class Integrator:
             skipped |= checked_mask("mask", mask, self.shape)
         norm, unused = normalization(geometry, self._conditions, flat, absorption, skipped)
         self._key = geometry, digest_of(mask, flat, absorption)
-        self._static_masked = int(unused.sum())
+        self._static_masked = int(np.count_nonzero(unused))
         self._edges = self.bins.edges
         matrix = share_pixels(geometry, self.bins, azimuth, splitting, unused)
         self._summing = Summing(matrix, norm.ravel(), self.gain, self.read_noise)
-        self._constants = self._summing.constants()
 
     @property
     def key(self) -> IntegratorKey:
@@ -127,7 +128,7 @@ class Integrator:
         return self._key
 
     @property
-    def matrix(self) -> PixelMatrix:
+    def matrix(self) -> TiledMatrix:
         """Shares of the pixels."""
         return self._summing.matrix
 
@@ -144,12 +145,12 @@ class Integrator:
     @property
     def used_pixels(self) -> NDArray[np.bool_]:
         """Which pixels, flat, have a share in any bin."""
-        return self.matrix.bins >= 0 if self.matrix.indptr is None else np.diff(self.matrix.indptr) > 0
+        return self.matrix.used
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that this integrator keeps."""
-        return self.matrix.nbytes + self._summing.norm.nbytes + self._constants.nbytes + self._edges.nbytes
+        return self._summing.nbytes + self._edges.nbytes
 
     @property
     def normalization(self) -> NDArray[np.float64]:
@@ -193,20 +194,20 @@ class Integrator:
             If shapes or dtypes do not fit, or the monitor is not above 0.
         """
         frames = as_frames(frame)
+        given: dict[str, Any] = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
         if frames.ndim != 3:
-            return self._integrate_one(frames, dark, dark_variance, variance, checked_monitors(monitor, None)[0], mask)
-        n = len(frames)
-        return [
-            self._integrate_one(
-                frames[k],
-                dark,
-                dark_variance,
-                of_frame(variance, k, n, "variance"),
-                one_monitor,
-                of_frame(mask, k, n, "mask"),
-            )
-            for k, one_monitor in enumerate(checked_monitors(monitor, n))
-        ]
+            return self._integrate_one(frames, checked_monitors(monitor, None)[0], **given)
+        monitors = checked_monitors(monitor, len(frames))
+        plain = dark is None and dark_variance is None and variance is None
+        batched = len(frames) - len(frames) % WIDTH if plain else 0
+        patterns = []
+        for k in range(0, batched, WIDTH):
+            patterns += self._integrate_batch(frames[k : k + WIDTH], monitors[k : k + WIDTH], mask, k, len(frames))
+        for k in range(batched, len(frames)):
+            for name in ("variance", "mask"):
+                given[name] = of_frame({"variance": variance, "mask": mask}[name], k, len(frames), name)
+            patterns.append(self._integrate_one(frames[k], monitors[k], **given))
+        return patterns
 
     def sigma_clip(
         self,
@@ -253,16 +254,11 @@ class Integrator:
         """
         if seldom is None:
             sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
-            sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
             return self.pattern_of(_scaled(sums, monitor), masked_pixels)
         pixels, seen = seldom
         rarely = np.zeros(counts.size, np.bool_)
         rarely[pixels] = True
         sums, _ = self._summing.raw(counts, rarely, 1, 0, frames)
-        if self._subtract_lost(sums).any():
-            monitors = np.full(counts.size, monitor)
-            monitors[pixels] = seen
-            return self.integrate_sums(counts, self.gain * counts.astype(np.float64), monitors, masked_pixels)
         return self.pattern_of(_scaled(sums, monitor) + self._summing.some(pixels, counts, seen), masked_pixels)
 
     def integrate_sums(
@@ -281,7 +277,9 @@ class Integrator:
         masked_pixels
             What the pattern is to say about left out pixels.
         """
-        return self.pattern_of(self._summing.prepared(signal.ravel(), variance.ravel(), monitor), masked_pixels)
+        corrections = Corrections(variance=variance.ravel(), monitor=monitor)
+        sums, _ = self._summing.corrected(signal.ravel(), NO_MASK, *NO_DUMMY, corrections)
+        return self.pattern_of(sums, masked_pixels)
 
     def prepare(
         self,
@@ -319,6 +317,17 @@ class Integrator:
         """
         return kernel_frame(frame, self.shape, self._dummy)
 
+    def kernel_frames(self, frames: ArrayLike) -> tuple[NDArray[Any], Any, Any]:
+        """Return a stack as `kernel_frame` returns one frame.
+
+        Raises
+        ------
+        FrameError
+            Likewise.
+        """
+        stack = np.asarray(frames)
+        return kernel_frame(stack, (len(stack), *self.shape), self._dummy)
+
     def pattern_of(self, sums: NDArray[np.float64], masked_pixels: int) -> Any:
         """Return the pattern, or cake, of sums over the bins of the matrix, (7, bins)."""
         common: dict[str, Any] = {
@@ -337,44 +346,42 @@ class Integrator:
     def _integrate_one(
         self,
         frame: NDArray[Any],
+        monitor: float,
         dark: ArrayLike | None,
         dark_variance: ArrayLike | None,
         variance: ArrayLike | None,
-        monitor: float,
         mask: ArrayLike | None,
     ) -> Any:
-        if dark is None and dark_variance is None and variance is None:
-            return self._integrate_raw(frame, monitor, mask)
-        signal, var = self.prepare(frame, dark, dark_variance, variance, mask)
-        sums = self._summing.prepared(signal.ravel(), var.ravel(), np.array([monitor]))
-        left_out = ~(np.isfinite(signal) & np.isfinite(var)).ravel()
-        return self.pattern_of(sums, self._static_masked + int(np.count_nonzero(left_out & self.used_pixels)))
-
-    def _integrate_raw(self, frame: NDArray[Any], monitor: float, mask: ArrayLike | None) -> Any:
-        """Integrate counts as they are: N, W, Q are the geometry's constants less what the frame leaves out."""
         masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
         values, low, high = self.kernel_frame(frame)
-        sums, lost = self._summing.raw(values.ravel(), masked, low, high)
-        if lost:
-            poor = self._subtract_lost(sums)
-            if poor.any():
-                signal, var = self.prepare(frame, mask=mask)
-                sums[:, poor] = self._summing.prepared(signal.ravel(), var.ravel(), np.ones(1))[:, poor]
-        else:
-            sums[[kernels.N, kernels.W, kernels.Q]] = self._constants
-        return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
+        if dark is None and dark_variance is None and variance is None:
+            sums, lost = self._summing.raw(values.ravel(), masked, low, high)
+            return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
+        corrections = Corrections(
+            NOTHING if dark is None else flat_plane(checked_plane("dark", dark, self.shape)),
+            NOTHING
+            if dark_variance is None
+            else flat_plane(checked_variance("dark_variance", dark_variance, self.shape)),
+            NOTHING if variance is None else flat_plane(checked_variance("variance", variance, self.shape)),
+            np.array([monitor]),
+        )
+        sums, lost = self._summing.corrected(values.ravel(), masked, low, high, corrections)
+        return self.pattern_of(sums, self._static_masked + lost)
 
-    def _subtract_lost(self, sums: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Turn what was left out into what is left, in rows N, W, Q.
-
-        Returns the bins that lost most: there the difference of two large numbers has cost digits.
-        """
-        rows = [kernels.N, kernels.W, kernels.Q]
-        sums[rows] = self._constants - sums[rows]
-        # N is exact (shares are multiples of 2**-24), so an emptied bin is exactly 0.
-        sums[:, sums[kernels.N] == 0.0] = 0.0
-        poor: NDArray[np.bool_] = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self._constants[kernels.N])
-        return poor
+    def _integrate_batch(
+        self, frames: NDArray[Any], monitors: Sequence[float], mask: ArrayLike | None, first: int, n: int
+    ) -> list[Any]:
+        """Integrate `WIDTH` raw frames of a stack of n, from number `first` on."""
+        masked = None
+        if mask is not None:
+            planes = [of_frame(mask, first + k, n, "mask") for k in range(WIDTH)]
+            masked = np.stack([checked_mask("mask", plane, self.shape).ravel() for plane in planes])
+        values, low, high = self.kernel_frames(frames)
+        results = self._summing.batch(values.reshape(WIDTH, -1), masked, low, high)
+        return [
+            self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
+            for (sums, lost), monitor in zip(results, monitors, strict=True)
+        ]
 
 
 def _scaled(sums: NDArray[np.float64], monitor: float) -> NDArray[np.float64]:

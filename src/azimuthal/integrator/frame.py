@@ -28,7 +28,7 @@ def as_frames(frame: ArrayLike) -> NDArray[Any]:
     return np.asarray(frame)
 
 
-def checked_array(what: str, array: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
+def checked_array(what: str, array: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return `array` as a numeric array of `shape`, native byte order, C order.
 
     Raises
@@ -76,6 +76,11 @@ def checked_plane(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArra
     if values.ndim == 0 and values.dtype.kind in "buif":
         return np.broadcast_to(np.float64(values), shape)
     return checked_array(what, plane, shape).astype(np.float64, copy=False)
+
+
+def flat_plane(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what `checked_plane` gave as kernels take it: flat, or the one number that it is made of."""
+    return plane.reshape(-1)[:1] if plane.strides == (0, 0) else plane.ravel()
 
 
 def checked_variance(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -209,7 +214,7 @@ def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple
     return max(centre - reach, limits.min), min(centre + reach, limits.max)
 
 
-def kernel_frame(frame: ArrayLike, shape: tuple[int, int], dummy: Dummy) -> tuple[NDArray[Any], Any, Any]:
+def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tuple[NDArray[Any], Any, Any]:
     """Return a frame in one of the dtypes that kernels are compiled for, with its lowest and highest dummy.
 
     uint64 is seen as int64; where it holds numbers above those of int64 it becomes float64 with NaN for dummies.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal.bins import AZIMUTH_UNIT, FULL_TURN, AzimuthalBins, RadialBins, corners_of, poles_of, turn_of
-from azimuthal.csr import PixelMatrix
+from azimuthal.csr import TiledMatrix
 from azimuthal.errors import BinningError
 from azimuthal.geometry import Geometry
 from azimuthal.splitting import Splitting, half_widths, share_bbox, share_full, share_whole
@@ -36,25 +36,25 @@ class Footprints:
     splitting: Splitting
     skipped: NDArray[np.bool_]
 
-    def on_line(self, edges: NDArray[np.float64]) -> PixelMatrix:
+    def on_line(self, edges: NDArray[np.float64]) -> TiledMatrix:
         """Return the shares of radial bins."""
         if self.splitting == "no":
             return share_whole(self.geometry.radial(self.unit), self.skipped, edges)
         corners = corners_of(self.geometry, self.unit)
         if self.splitting == "full":
             poles = poles_of(self.geometry, self.unit)
-            return share_full(corners, self.geometry.shape[1], self.skipped, edges, poles)
+            return share_full(corners, self.skipped, edges, poles)
         centres = self.geometry.radial(self.unit)
         return share_bbox(centres, half_widths(centres, corners), self.skipped, edges, self._floor)
 
-    def on_grid(self, grid: Grid) -> PixelMatrix:
+    def on_grid(self, grid: Grid) -> TiledMatrix:
         """Return the shares of a cake's cells."""
         azimuths = self.geometry.azimuth()
         if self.splitting == "no":
             return cake_whole(self.geometry.radial(self.unit), azimuths, self.skipped, grid)
         corners, poles = corners_of(self.geometry, self.unit), poles_of(self.geometry, self.unit)
         if self.splitting == "full":
-            return cake_full(corners, self.geometry.shape[1], self.skipped, grid, poles)
+            return cake_full(corners, self.skipped, grid, poles)
         centres = self.geometry.radial(self.unit)
         extents = centres, half_widths(centres, corners), azimuths, half_azimuths(azimuths, corners, poles)
         return cake_bbox(*extents, self.skipped, grid, self._floor)
@@ -70,7 +70,7 @@ def share_pixels(
     azimuth: AzimuthalBins | None,
     splitting: Splitting,
     skipped: NDArray[np.bool_],
-) -> PixelMatrix:
+) -> TiledMatrix:
     """Return the matrix of a pattern, or of a cake where there are azimuthal bins.
 
     A pattern over the azimuth is a cake over 2theta with a single radial bin, which holds everything.

@@ -1,18 +1,41 @@
-"""Frames over a matrix: the kernels run piece by piece, their sums added up in the order of the pieces."""
+"""Frames over a matrix: the kernels run band by band, their sums added up in the order of the bands."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal import threads
-from azimuthal.csr import PixelMatrix, kernels
+from azimuthal.csr import Band, TiledMatrix, kernels
+from azimuthal.csr.vectors import WIDTH
 from azimuthal.pattern import SUMS
 
 Floats = NDArray[np.float64]
-LARGEST_SUMS = 2**20
-"""Bins times pieces: more would fill memory with sums of pieces (7 * 8 bytes a bin)."""
+NOTHING = np.empty(0)
+NO_MASK = np.empty(0, np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Corrections:
+    """What a frame needs besides its mask, flat arrays of one value for every pixel, a single one, or none.
+
+    Attributes
+    ----------
+    dark, dark_variance
+        Subtracted, and added to the variance of counts.
+    variance
+        Stands in for that of counts and dark.
+    monitor
+        Factors of the normalization, one at least; 0 leaves the pixel out.
+    """
+
+    dark: Floats = field(default_factory=lambda: NOTHING)
+    dark_variance: Floats = field(default_factory=lambda: NOTHING)
+    variance: Floats = field(default_factory=lambda: NOTHING)
+    monitor: Floats = field(default_factory=lambda: np.ones(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,73 +52,142 @@ class Summing:
         Of the detector.
     """
 
-    matrix: PixelMatrix
+    matrix: TiledMatrix
     norm: Floats
     gain: float
     read_noise: float
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        constants = self.constants.nbytes if "constants" in self.__dict__ else 0
+        return self.matrix.nbytes + self.norm.nbytes + constants
+
     def raw(
         self, frame: NDArray[Any], masked: NDArray[np.bool_], low: Any, high: Any, frames: int = 1
     ) -> tuple[Floats, int]:
-        """Sum counts and what the frame leaves out, which `kernels.add_raw_whole` explains: (7, bins), and how many.
+        """Sum counts: all seven sums for a monitor of 1, (7, bins), and how many pixels of the matrix are left out.
 
-        The counts may be those of several `frames` added up.
+        The counts may be those of several `frames` added up. Bins that lost most of their pixels are summed afresh.
         """
         matrix = self.matrix
+
+        def add(band: Band) -> tuple[Floats, Floats, int]:
+            sums, lost_sums = np.zeros((matrix.n_bins, 4)), np.zeros((1, matrix.n_bins, 4))
+            common = (*band.arrays, matrix.shape, frame, masked, low, high)
+            return sums, lost_sums, kernels.add_frame(*common, self.norm, matrix.used, sums, lost_sums)
+
+        parts = self._over_bands(add)
+        lost = sum(part[2] for part in parts)
+        lost_sums = _add_up([part[1][0] for part in parts]) if lost else None
+        sums, poor = self._complete(_add_up([part[0] for part in parts]), lost_sums, frames)
+        if poor is not None:
+            sums[:, poor] = self.corrected(frame, masked, low, high, Corrections(), frames)[0][:, poor]
+        return sums, lost
+
+    def batch(
+        self, frames: NDArray[Any], masked: NDArray[np.bool_] | None, low: Any, high: Any
+    ) -> list[tuple[Floats, int]]:
+        """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit."""
+        matrix = self.matrix
+        hidden = np.empty((WIDTH, 0), np.bool_) if masked is None else masked
+
+        def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64]]:
+            sums, lost_sums = np.zeros(matrix.n_bins * 4 * WIDTH), np.zeros((WIDTH, matrix.n_bins, 4))
+            lost = np.zeros(WIDTH, np.int64)
+            common = (*band.arrays, matrix.shape, frames, hidden, low, high)
+            kernels.add_batch(*common, self.norm, matrix.used, sums, lost_sums, lost)
+            return sums, lost_sums, lost
+
+        parts = self._over_bands(add)
+        lost = np.sum([part[2] for part in parts], axis=0)
+        sums = _add_up([part[0] for part in parts]).reshape(matrix.n_bins, 4, WIDTH)
+        results = []
+        for f in range(WIDTH):
+            lost_sums = _add_up([part[1][f] for part in parts]) if lost[f] else None
+            complete, poor = self._complete(sums[:, :, f], lost_sums, 1)
+            if poor is not None:
+                complete[:, poor] = self.corrected(frames[f], hidden[f], low, high, Corrections())[0][:, poor]
+            results.append((complete, int(lost[f])))
+        return results
+
+    def corrected(
+        self,
+        frame: NDArray[Any],
+        masked: NDArray[np.bool_],
+        low: Any,
+        high: Any,
+        corrections: Corrections,
+        frames: int = 1,
+    ) -> tuple[Floats, int]:
+        """Sum a frame with corrections: all seven sums, (7, bins), and how many pixels of the matrix are left out."""
+        matrix, given = self.matrix, corrections
         noise = frames * self.read_noise**2
 
-        def add(start: int, stop: int) -> tuple[Floats, int]:
-            sums = np.zeros((len(SUMS), matrix.n_bins))
-            lost = np.zeros(1, np.int64)
-            common = (start, stop, frame, masked, low, high, self.norm)
-            if matrix.indptr is None:
-                kernels.add_raw_whole(*common, matrix.bins, self.gain, noise, sums, lost)
-            else:
-                kernels.add_raw_shared(*common, matrix.indptr, matrix.bins, matrix.shares, self.gain, noise, sums, lost)
-            return sums, int(lost[0])
+        def add(band: Band) -> tuple[Floats, int]:
+            sums = np.zeros((matrix.n_bins, len(SUMS)))
+            common = (*band.arrays, matrix.shape, frame, masked, low, high)
+            how = (given.dark, given.dark_variance, given.variance, self.gain, noise, self.norm, given.monitor)
+            return sums, kernels.add_prepared(*common, *how, matrix.used, sums)
 
-        parts = threads.run(add, self._pieces())
-        return _add_up([sums for sums, _ in parts]), sum(lost for _, lost in parts)
-
-    def prepared(self, signal: NDArray[Any], variance: Floats, monitor: Floats) -> Floats:
-        """Sum a signal with its variance, all seven rows: (7, bins)."""
-        matrix = self.matrix
-
-        def add(start: int, stop: int) -> Floats:
-            sums = np.zeros((len(SUMS), matrix.n_bins))
-            common = (start, stop, signal, variance, self.norm, monitor)
-            if matrix.indptr is None:
-                kernels.add_prepared_whole(*common, matrix.bins, sums)
-            else:
-                kernels.add_prepared_shared(*common, matrix.indptr, matrix.bins, matrix.shares, sums)
-            return sums
-
-        return _add_up(threads.run(add, self._pieces()))
+        parts = self._over_bands(add)
+        return np.ascontiguousarray(_add_up([part[0] for part in parts]).T), sum(part[1] for part in parts)
 
     def some(self, pixels: NDArray[np.int64], counts: NDArray[np.int64], monitor: Floats) -> Floats:
-        """Sum some pixels, by their numbers, each with its own monitor, all seven rows: (7, bins)."""
-        matrix = self.matrix
-        sums = np.zeros((len(SUMS), matrix.n_bins))
-        common = (pixels, counts, monitor, self.norm)
-        if matrix.indptr is None:
-            kernels.add_some_whole(*common, matrix.bins, self.gain, sums)
-        else:
-            kernels.add_some_shared(*common, matrix.indptr, matrix.bins, matrix.shares, self.gain, sums)
-        return sums
+        """Sum counts of some pixels, by their numbers, each with its own monitor: all seven sums, (7, bins)."""
+        tiles = self.matrix.tile_of(pixels)
+        order = np.argsort(tiles, kind="stable")
+        common = (tiles[order], pixels[order], counts[pixels[order]], monitor[order], self.gain, self.norm)
 
+        def add(band: Band) -> Floats:
+            sums = np.zeros((self.matrix.n_bins, len(SUMS)))
+            kernels.add_some(*band.arrays, self.matrix.shape, *common, sums)
+            return sums
+
+        return np.ascontiguousarray(_add_up(self._over_bands(add)).T)
+
+    @cached_property
     def constants(self) -> Floats:
-        """Sum N, W and Q over all usable pixels, (3, bins): what a frame takes away that leaves all of them out."""
-        everything = np.ones(self.norm.size, np.bool_)
-        sums, _ = self.raw(everything.view(np.uint8), everything, 1, 0)
-        return sums[[kernels.N, kernels.W, kernels.Q]]
+        """N, W, Q and the sum of c^2 over all entries, (bins, 4): what a frame takes away that leaves all out."""
+        matrix = self.matrix
 
-    def _pieces(self) -> list[tuple[int, int]]:
-        return threads.pieces(self.norm.size, max(1, min(8, LARGEST_SUMS // self.matrix.n_bins)))
+        def add(band: Band) -> Floats:
+            sums = np.zeros((matrix.n_bins, 4))
+            kernels.add_constants(*band.arrays, matrix.shape, self.norm, sums)
+            return sums
+
+        return _add_up(self._over_bands(add))
+
+    def _complete(self, signal: Floats, lost: Floats | None, frames: int) -> tuple[Floats, NDArray[np.bool_] | None]:
+        """Make all seven sums, (7, bins), of V, A, B, P (bins, 4) and what is lost of the constants.
+
+        Tells which bins lost most, if any: there the difference of two large numbers has cost digits.
+        """
+        weights = self.constants if lost is None else self.constants - lost
+        sums = np.empty((len(SUMS), len(signal)))
+        for row, column in zip((kernels.V, kernels.A, kernels.B, kernels.P), signal.T, strict=True):
+            sums[row] = column
+        for row, column in zip((kernels.N, kernels.W, kernels.Q), weights.T[:3], strict=True):
+            sums[row] = column
+        if self.gain != 1.0:
+            sums[kernels.P] *= self.gain
+        if self.read_noise:
+            sums[kernels.P] += frames * self.read_noise**2 * weights[:, 3]
+        if lost is None:
+            return sums, None
+        # N is exact (shares are multiples of 2**-24), so an emptied bin is exactly 0.
+        sums[:, sums[kernels.N] == 0.0] = 0.0
+        poor = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self.constants[:, 0])
+        return sums, poor if poor.any() else None
+
+    def _over_bands(self, function: Callable[[Band], Any]) -> list[Any]:
+        bands = self.matrix.bands
+        return threads.run(lambda k, _: function(bands[k]), [(k, k + 1) for k in range(len(bands))])
 
 
-def _add_up(parts: list[Floats]) -> Floats:
-    """Add the sums of pieces, in their order."""
+def _add_up(parts: Sequence[Floats]) -> Floats:
+    """Add the sums of bands, in their order."""
     total = parts[0]
     for part in parts[1:]:
-        total += part
+        total = total + part
     return total

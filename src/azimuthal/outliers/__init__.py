@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal import threads
-from azimuthal.csr import PixelMatrix
+from azimuthal.csr import TiledMatrix
 from azimuthal.integrator.frame import as_frames, checked_mask, checked_monitors, of_frame
 from azimuthal.outliers import kernels
 from azimuthal.outliers.rules import ClipModel, FrameKeywords, Quantiles, Rule, SigmaClip
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["ClipModel", "FrameKeywords", "Quantiles", "Rule", "SigmaClip", "median", "quantile_mean", "sigma_clip"]
 
 NO_SHARES = np.empty(0, np.float32)
-NO_INDPTR = np.empty(0, np.int64)
 NO_MASK = np.empty(0, np.bool_)
 NO_VARIANCE = np.empty(0, np.float64)
 NO_DUMMIES = (1.0, 0.0)
@@ -151,12 +150,11 @@ def _sum_kept(
     return sums, sum(lost)
 
 
-def _rings(matrix: PixelMatrix) -> tuple[NDArray[Any], ...]:
-    """Return the matrix as kernels want it: in bin order, and in pixel order to know each pixel's first bin."""
+def _rings(matrix: TiledMatrix) -> tuple[NDArray[Any], ...]:
+    """Return the matrix in bin order, as kernels want it, and each pixel's first bin."""
     rings = matrix.csr
-    if matrix.indptr is None:
-        return rings.indptr, rings.pixels, NO_SHARES, NO_INDPTR, matrix.bins
-    return rings.indptr, rings.pixels, rings.shares, matrix.indptr, matrix.bins
+    whole = all(band.shares is None for band in matrix.bands)
+    return rings.indptr, rings.pixels, NO_SHARES if whole else rings.shares, rings.first_bins
 
 
 def _spans(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:

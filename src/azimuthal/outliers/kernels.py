@@ -22,8 +22,7 @@ def clip_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise,
     Parameters
     ----------
     ring
-        indptr, pixels, shares of the matrix in bin order (shares empty: all 1), and indptr, bins in pixel order
-        (indptr empty: one entry a pixel).
+        indptr, pixels, shares of the matrix in bin order (shares empty: all 1), and the first bin of each pixel.
     frame
         Flat counts or signal; not finite = left out.
     masked
@@ -89,7 +88,7 @@ def _room(start, stop, indptr):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _gather(r, ring, frame, masked, dummies, variance, norm, noise, v, w, x, c, p):
     """Fill the buffers with the usable entries of ring r; return how many, and how many pixels were left out."""
-    indptr, pixels, shares, _, _ = ring
+    indptr, pixels, shares, _ = ring
     first = indptr[r]
     m = indptr[r + 1] - first
     row = pixels[first : first + m]
@@ -136,12 +135,11 @@ def _drop_unusable(r, ring, row, dummies, has_variance, w, x, c, p):
             unusable += int(p[k] - p[k] != 0.0)
     if unusable == 0:
         return m, 0
-    _, _, _, pixel_indptr, pixel_bins = ring
+    first_bins = ring[3]
     kept, lost = 0, 0
     for k in range(m):
         if not np.isfinite(x[k]) or (low <= x[k] <= high) or (has_variance and not np.isfinite(p[k])):
-            i = row[k]
-            lost += pixel_indptr.size == 0 or pixel_bins[pixel_indptr[i]] == r
+            lost += first_bins[row[k]] == r
             continue
         w[kept], x[kept], c[kept], p[kept] = w[k], x[k], c[k], p[k]
         kept += 1

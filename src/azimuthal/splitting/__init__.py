@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal import threads
-from azimuthal.csr import PixelMatrix
+from azimuthal.csr import TiledMatrix
 from azimuthal.errors import BinningError
-from azimuthal.splitting import kernels
+from azimuthal.splitting import full, kernels
 
 Splitting = Literal["no", "bbox", "full"]
 
@@ -85,7 +85,7 @@ class Poles:
         return np.array([self.front, self.equator, self.back])
 
 
-def share_whole(centres: NDArray[np.float64], skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> PixelMatrix:
+def share_whole(centres: NDArray[np.float64], skipped: NDArray[np.bool_], edges: NDArray[np.float64]) -> TiledMatrix:
     """Give each pixel wholly to the bin of its centre.
 
     Parameters
@@ -99,9 +99,11 @@ def share_whole(centres: NDArray[np.float64], skipped: NDArray[np.bool_], edges:
     """
     flat = np.ascontiguousarray(centres, np.float64).ravel()
     skip = np.ascontiguousarray(skipped).ravel()
-    bins = np.empty(flat.size, np.int32)
-    threads.run(lambda a, b: kernels.whole_pixels(a, b, flat, skip, edges, bins), threads.pieces(flat.size))
-    return PixelMatrix(edges.size - 1, bins)
+    return TiledMatrix.build(
+        skipped.shape,
+        edges.size - 1,
+        lambda first, last, used: kernels.whole_tiles(first, last, skipped.shape, flat, skip, edges, used),
+    )
 
 
 def share_bbox(
@@ -110,7 +112,7 @@ def share_bbox(
     skipped: NDArray[np.bool_],
     edges: NDArray[np.float64],
     floor: float | None = 0.0,
-) -> PixelMatrix:
+) -> TiledMatrix:
     """Share each pixel by the overlap of ``centre -+ half_width`` with the bins.
 
     Parameters
@@ -126,28 +128,23 @@ def share_bbox(
     """
     low, high = interval(centres, half_width, floor)
     skip = np.ascontiguousarray(skipped).ravel()
-    indptr, bins, shares = _room(low, high, skip, edges)
-    threads.run(
-        lambda a, b: kernels.bbox_shares(a, b, low, high, edges, indptr, bins, shares), threads.pieces(low.size)
+    return TiledMatrix.of_pixels(
+        skipped.shape, edges.size - 1, lambda a, b: kernels.bbox_pixels(a, b, low, high, skip, edges)
     )
-    return PixelMatrix(edges.size - 1, bins, indptr, shares)
 
 
 def share_full(
     corners: Corners,
-    columns: int,
     skipped: NDArray[np.bool_],
     edges: NDArray[np.float64],
     poles: Poles = Poles(),
-) -> PixelMatrix:
+) -> TiledMatrix:
     """Share each pixel by the area of its quadrilateral in (radial, azimuth) over the bins.
 
     Parameters
     ----------
     corners
         Of all pixels.
-    columns
-        Pixels in a row of the frame.
     skipped
         (rows, columns) bool.
     edges
@@ -156,13 +153,12 @@ def share_full(
         Where the radial unit has no azimuth.
     """
     skip = np.ascontiguousarray(skipped).ravel()
-    low, high = np.empty(skip.size), np.empty(skip.size)
-    spans = threads.pieces(skip.size)
     where = (corners.radial, corners.azimuth, *corners.layout, poles.array)
-    threads.run(lambda a, b: kernels.radial_spans(a, b, columns, *where, low, high), spans)
-    indptr, bins, shares = _room(low, high, skip, edges)
-    threads.run(lambda a, b: kernels.full_shares(a, b, columns, *where, low, high, edges, indptr, bins, shares), spans)
-    return PixelMatrix(edges.size - 1, bins, indptr, shares)
+    return TiledMatrix.build(
+        skipped.shape,
+        edges.size - 1,
+        lambda first, last, used: full.full_tiles(first, last, skipped.shape, skip, *where, edges, used),
+    )
 
 
 def half_widths(centres: NDArray[np.float64], corners: Corners) -> NDArray[np.float64]:
@@ -193,14 +189,3 @@ def check_splitting(splitting: str) -> None:
     """Raise BinningError, listing what exists, unless `splitting` is one of them."""
     if splitting not in get_args(Splitting):
         raise BinningError(f"splitting: {splitting!r} does not exist; choose one of {', '.join(get_args(Splitting))}")
-
-
-def _room(
-    low: NDArray[np.float64], high: NDArray[np.float64], skip: NDArray[np.bool_], edges: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Count the bins under every pixel and allocate the matrix."""
-    counts = np.empty(low.size, np.int64)
-    threads.run(lambda a, b: kernels.count_spans(a, b, low, high, skip, edges, counts), threads.pieces(low.size))
-    indptr = np.zeros(low.size + 1, np.int64)
-    np.cumsum(counts, out=indptr[1:])
-    return indptr, np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)

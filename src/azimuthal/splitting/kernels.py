@@ -9,7 +9,13 @@ import math
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.kernels import tile_box
+from azimuthal.csr.sorting import close_tile, grown
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS
+
 QUANTA = 2.0**24
+ROUNDER = 1.5 * 2.0**52
+"""Added and taken off again, it rounds a number below 2**51 to a whole one, half to even."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -27,11 +33,39 @@ def find_bin(x, edges):
     return k
 
 
-@njit(nogil=True, cache=True)
-def whole_pixels(start, stop, centres, skipped, edges, bins):
-    """Put each pixel of start..stop, whole, into the bin of its centre; -1 where it is skipped or outside."""
-    for i in range(start, stop):
-        bins[i] = -1 if skipped[i] else find_bin(centres[i], edges)
+@njit(nogil=True, cache=True, error_model="numpy")
+def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
+    """Put each pixel in rows first_row..last_row of tiles, whole, into the bin of its centre.
+
+    ``used`` is set where that is in range. Returns the arrays of a `Band`, without shares.
+    """
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    tiles = (last_row - first_row) * across
+    out_pixels, no_shares = np.empty(tiles * TILE_PIXELS, np.uint16), np.empty(0, np.float32)
+    tile_ptr = np.zeros(tiles + 1, np.int64)
+    row_bins, row_ptr = np.empty(4 * TILE_PIXELS, np.int32), np.zeros(4 * TILE_PIXELS + 1, np.int64)
+    counts, n_rows = np.zeros(edges.size - 1, np.int64), 0
+    local, bins, found = (
+        np.empty(TILE_PIXELS, np.uint16),
+        np.empty(TILE_PIXELS, np.int32),
+        np.empty(TILE_PIXELS, np.int32),
+    )
+    for t in range(tiles):
+        r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
+        n = 0
+        for i in range(r0, r1):
+            for j in range(c0, c1):
+                at = i * columns + j
+                k = -1 if skipped[at] else find_bin(centres[at], edges)
+                used[at] = k >= 0
+                local[n] = (i - r0) * TILE_COLUMNS + j - c0
+                bins[n] = k
+                n += k >= 0
+        row_bins, row_ptr = grown(row_bins, n_rows + n), grown(row_ptr, n_rows + n + 1)
+        n_rows = close_tile(n, local, bins, no_shares, counts, found, row_bins, row_ptr, n_rows, out_pixels, no_shares)
+        tile_ptr[t + 1] = n_rows
+    return tile_ptr, row_bins[:n_rows].copy(), row_ptr[: n_rows + 1].copy(), out_pixels[: row_ptr[n_rows]], no_shares
 
 
 @njit(nogil=True, cache=True)
@@ -59,16 +93,6 @@ def span_of_bins(low, high, edges):
 
 
 @njit(nogil=True, cache=True)
-def count_spans(start, stop, low, high, skipped, edges, counts):
-    """Store, per pixel, how many bins its interval [low, high] overlaps; none where the interval is not finite."""
-    for i in range(start, stop):
-        counts[i] = 0
-        if not skipped[i] and np.isfinite(low[i]) and np.isfinite(high[i]):
-            first_bin, last_bin = span_of_bins(low[i], high[i], edges)
-            counts[i] = last_bin - first_bin + 1
-
-
-@njit(nogil=True, cache=True)
 def store_shares(area, n, first_bin, total, inside, bins, shares, at):
     """Store ``area[:n] / total`` in whole quanta; a pixel wholly `inside` the range keeps the sum of 1 exactly.
 
@@ -78,30 +102,47 @@ def store_shares(area, n, first_bin, total, inside, bins, shares, at):
     before = 0.0
     for k in range(n):
         running += area[k] / total
-        after = QUANTA if inside and k == n - 1 else round(running * QUANTA)
+        after = QUANTA if inside and k == n - 1 else running * QUANTA + ROUNDER - ROUNDER
         bins[at + k] = first_bin + k
         shares[at + k] = (after - before) / QUANTA
         before = after
 
 
 @njit(nogil=True, cache=True)
-def bbox_shares(start, stop, low, high, edges, indptr, bins, shares):
-    """Share pixels start..stop by the overlap of [low, high] with each bin."""
+def bbox_pixels(start, stop, low, high, skipped, edges):
+    """Share pixels start..stop by the overlap of [low, high] with each bin; return indptr, bins, shares."""
+    indptr = np.zeros(stop - start + 1, np.int64)
+    for i in range(start, stop):
+        n = 0
+        if not skipped[i] and np.isfinite(low[i]) and np.isfinite(high[i]):
+            first_bin, last_bin = span_of_bins(low[i], high[i], edges)
+            n = last_bin - first_bin + 1
+        indptr[i - start + 1] = indptr[i - start] + n
+    bins, shares = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     area = np.empty(edges.size)
     for i in range(start, stop):
-        n = indptr[i + 1] - indptr[i]
+        at = indptr[i - start]
+        n = indptr[i - start + 1] - at
         if n == 0:
             continue
         first_bin, _ = span_of_bins(low[i], high[i], edges)
-        total = high[i] - low[i]
+        total = overlaps(low[i], high[i], edges, first_bin, n, area)
         inside = low[i] >= edges[0] and high[i] <= edges[-1]
-        if total <= 0.0:
-            area[0] = 1.0
-            total = 1.0
-        else:
-            for k in range(n):
-                area[k] = min(high[i], edges[first_bin + k + 1]) - max(low[i], edges[first_bin + k])
-        store_shares(area, n, first_bin, total, inside, bins, shares, indptr[i])
+        store_shares(area, n, first_bin, total, inside, bins, shares, at)
+    return indptr, bins, shares
+
+
+@njit(nogil=True, cache=True)
+def overlaps(low, high, edges, first_bin, n, area):
+    """Write the overlap of [low, high] with n bins to `area`, and return the whole; an empty interval is one bin's."""
+    total = high - low
+    if total <= 0.0:
+        area[:n] = 0.0
+        area[0] = 1.0
+        return 1.0
+    for k in range(n):
+        area[k] = min(high, edges[first_bin + k + 1]) - max(low, edges[first_bin + k])
+    return total
 
 
 @njit(nogil=True, cache=True)
@@ -244,65 +285,3 @@ def add_edge(ra, ca, rb, cb, edges, first_bin, n, area):
         if hi > lo:
             middle = 0.5 * (lo + hi)
             area[k] += sign * (hi - lo) * (ca + slope * (middle - ra))
-
-
-@njit(nogil=True, cache=True)
-def full_shares(
-    start,
-    stop,
-    columns,
-    radial,
-    azimuth,
-    row_stride,
-    column_stride,
-    offsets,
-    poles,
-    low,
-    high,
-    edges,
-    indptr,
-    bins,
-    shares,
-):
-    """Share pixels start..stop by the area of their quadrilateral in (radial, azimuth) over each bin.
-
-    The pixel that holds the beam is the rectangle [low, high] over the full turn; see `radial_spans`.
-    """
-    area = np.empty(edges.size)
-    r = np.empty(8)
-    chi = np.empty(8)
-    front, back = poles[0], poles[2]
-    for i in range(start, stop):
-        n = indptr[i + 1] - indptr[i]
-        if n == 0:
-            continue
-        first_bin, _ = span_of_bins(low[i], high[i], edges)
-        inside = low[i] >= edges[0] and high[i] <= edges[-1]
-        area[:n] = 0.0
-        base = (i // columns) * row_stride + (i % columns) * column_stride
-        _, _, plain = azimuth_bounds(radial, azimuth, base, offsets, front, back)
-        if n == 1 and inside:
-            area[0] = total = 1.0
-        elif not plain and winds_around_beam(radial, azimuth, base, offsets, front, back, chi):
-            total = high[i] - low[i]
-            for k in range(n):
-                area[k] = min(high[i], edges[first_bin + k + 1]) - max(low[i], edges[first_bin + k])
-        else:
-            points = outline(radial, azimuth, base, offsets, front, back, r, chi)
-            origin = chi[0]
-            total = 0.0
-            for k in range(points):
-                m = (k + 1) % points
-                add_edge(r[k], chi[k] - origin, r[m], chi[m] - origin, edges, first_bin, n, area)
-                total += (r[m] - r[k]) * 0.5 * (chi[k] + chi[m] - 2.0 * origin)
-            if total < 0.0:
-                total = -total
-                area[:n] *= -1.0
-            if total <= 0.0:
-                # A footprint without area (a corner seen edge-on): shared along the radius alone.
-                total = max(high[i] - low[i], 1e-300)
-                for k in range(n):
-                    area[k] = min(high[i], edges[first_bin + k + 1]) - max(low[i], edges[first_bin + k])
-            for k in range(n):
-                area[k] = max(area[k], 0.0)
-        store_shares(area, n, first_bin, total, inside, bins, shares, indptr[i])

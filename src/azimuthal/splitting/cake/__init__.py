@@ -12,12 +12,13 @@ rectangle from the beam to its farthest corner over the full turn.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal import threads
-from azimuthal.csr import PixelMatrix
+from azimuthal.csr import TiledMatrix
 from azimuthal.splitting import Corners, Poles, interval
 from azimuthal.splitting.cake import kernels
 
@@ -54,7 +55,7 @@ class Grid:
         return self.radial, self.azimuthal, self.period / (2.0 * math.pi), self.period
 
 
-def cake_whole(centres: Floats, azimuths: Floats, skipped: NDArray[np.bool_], grid: Grid) -> PixelMatrix:
+def cake_whole(centres: Floats, azimuths: Floats, skipped: NDArray[np.bool_], grid: Grid) -> TiledMatrix:
     """Give each pixel wholly to the cell of its centre.
 
     Parameters
@@ -68,8 +69,13 @@ def cake_whole(centres: Floats, azimuths: Floats, skipped: NDArray[np.bool_], gr
     """
     r, chi, skip = _flat(centres), _flat(azimuths), np.ascontiguousarray(skipped).ravel()
     bins = np.empty(r.size, np.int32)
-    threads.run(lambda a, b: kernels.whole_pixels(a, b, r, chi, skip, *grid.numbers, bins), threads.pieces(r.size))
-    return PixelMatrix(grid.n_cells, bins)
+
+    def share(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        kernels.whole_pixels(start, stop, r, chi, skip, *grid.numbers, bins)
+        here = bins[start:stop]
+        return _indptr(here >= 0), here[here >= 0], np.empty(0, np.float32)
+
+    return TiledMatrix.of_pixels(centres.shape, grid.n_cells, share)
 
 
 def half_azimuths(azimuths: Floats, corners: Corners, poles: Poles) -> Floats:
@@ -90,7 +96,7 @@ def cake_bbox(
     skipped: NDArray[np.bool_],
     grid: Grid,
     floor: float | None = 0.0,
-) -> PixelMatrix:
+) -> TiledMatrix:
     """Share each pixel by the overlap of a rectangle with the cells.
 
     Parameters
@@ -107,24 +113,21 @@ def cake_bbox(
         Footprints are cut there (0 for radial units that cannot be negative), or not at all (None).
     """
     extents = *interval(centres, half_width, floor), _flat(azimuths - half_azimuth), _flat(azimuths + half_azimuth)
-    return _gather(extents, np.ascontiguousarray(skipped).ravel(), grid, kernels.bbox_cells, ())
+    return _gather(extents, np.ascontiguousarray(skipped).ravel(), skipped.shape, grid, kernels.bbox_cells, ())
 
 
 def cake_full(
     corners: Corners,
-    columns: int,
     skipped: NDArray[np.bool_],
     grid: Grid,
     poles: Poles = Poles(),  # noqa: B008  frozen
-) -> PixelMatrix:
+) -> TiledMatrix:
     """Share each pixel by the area of its quadrilateral in (radial, azimuth) over the cells.
 
     Parameters
     ----------
     corners
         Of all pixels.
-    columns
-        Pixels in a row of the frame.
     skipped
         (rows, columns) bool.
     grid
@@ -134,36 +137,35 @@ def cake_full(
     """
     skip = np.ascontiguousarray(skipped).ravel()
     extents = np.empty(skip.size), np.empty(skip.size), np.empty(skip.size), np.empty(skip.size)
-    where = (columns, corners.radial, corners.azimuth, *corners.layout, poles.array)
+    where = (skipped.shape[1], corners.radial, corners.azimuth, *corners.layout, poles.array)
     threads.run(lambda a, b: kernels.footprints(a, b, *where, *extents), threads.pieces(skip.size))
-    return _gather(extents, skip, grid, kernels.full_cells, where)
+    return _gather(extents, skip, skipped.shape, grid, kernels.full_cells, where)
 
 
 def _gather(
     extents: tuple[Floats, ...],
     skip: NDArray[np.bool_],
+    shape: tuple[int, int],
     grid: Grid,
     kernel: Callable[..., int],
     where: tuple[object, ...],
-) -> PixelMatrix:
-    """Run a kernel piece by piece into buffers of at most the needed size, and put what it stored together."""
+) -> TiledMatrix:
+    """Run a kernel band by band into buffers of at most the needed size."""
     counts = np.empty(skip.size, np.int64)
 
-    def share(start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def share(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         room, most = kernels.count_cells(start, stop, *extents, skip, *grid.numbers)
         bins, shares = np.empty(room, np.int32), np.empty(room, np.float32)
         n = kernel(start, stop, *where, *extents, skip, *grid.numbers, most, counts, bins, shares)
-        return bins[:n].copy(), shares[:n].copy()
+        return _indptr(counts[start:stop]), bins[:n], shares[:n]
 
-    parts = threads.run(share, threads.pieces(skip.size))
-    indptr = np.zeros(skip.size + 1, np.int64)
+    return TiledMatrix.of_pixels(shape, grid.n_cells, share)
+
+
+def _indptr(counts: NDArray[Any]) -> NDArray[np.int64]:
+    indptr = np.zeros(counts.size + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return PixelMatrix(
-        grid.n_cells,
-        np.concatenate([bins for bins, _ in parts]),
-        indptr,
-        np.concatenate([shares for _, shares in parts]),
-    )
+    return indptr
 
 
 def _flat(array: Floats) -> Floats:
