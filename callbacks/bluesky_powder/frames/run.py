@@ -278,6 +278,8 @@ class RunFrames:
             return resource.images(index, str(self.stream), self._reach)
         except FrameSkipped as reason:
             return _Refused(str(reason))
+        except Exception as error:  # one strange resource must not cost the frames of others
+            return _Refused(f"its StreamResource makes no sense ({type(error).__name__}: {error})")
 
     def _deliver(self, ready: Iterable[Joined]) -> Iterator[Frame | Skipped]:
         """Yield frames that are whole but for numbers from elsewhere, once these have come too."""
@@ -307,6 +309,9 @@ class RunFrames:
             found = self._numbers.of(joined)
         except FrameSkipped as reason:
             return Skipped(announced.seq_num, announced.count, str(reason))
+        except Exception as error:
+            what = f"its positions or monitor make no sense ({type(error).__name__}: {error})"
+            return Skipped(announced.seq_num, announced.count, what)
         return Frame(
             run=self.run,
             stream=str(self.stream),

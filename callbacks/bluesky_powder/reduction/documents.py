@@ -1,5 +1,6 @@
 """The derived run's documents: their keys, composed with event-model, ndarrays left as they are."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,8 @@ from azimuthal import Pattern, radial_unit
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
 from bluesky_powder.recipe.sources import KeySource
+
+LOGGER = logging.getLogger("bluesky_powder.reduction")
 
 Emit = Callable[[str, dict[str, Any]], None]
 
@@ -275,7 +278,7 @@ _HINTED = ("spottiness", "spottiness_excess", "union_spottiness", "mean_frame_sp
 
 
 def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mapping[str, str]) -> dict[str, Any]:
-    passed = {k: v for k, v in raw.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
+    passed = {k: v for k, v in raw.items() if _is_passed_on(k) and _is_valid({k: v})}
     axes = list(position_keys.values()) or ["time"]
     metadata = {
         **passed,
@@ -292,6 +295,20 @@ def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mappi
         metadata["detector"] = recipe.detector
     metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name") if key in raw}
     return metadata
+
+
+def _is_passed_on(key: Any) -> bool:
+    return key in PASSED_ON or (isinstance(key, str) and key.startswith(PASSED_ON_PREFIXES))
+
+
+def _is_valid(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a start document may have this; what is wrong in the raw one is not to spoil the derived one."""
+    try:
+        event_model.schema_validators[event_model.DocumentNames.start].validate({"uid": "-", "time": 0.0, **metadata})
+    except Exception:
+        LOGGER.warning("the start document has %s of a kind that it may not have; left out", " ".join(metadata))
+        return False
+    return True
 
 
 def versions() -> dict[str, str]:

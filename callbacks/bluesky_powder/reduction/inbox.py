@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bluesky_powder.frames.legal import checked
+
 BULK = frozenset(("event", "event_page", "datum", "datum_page", "stream_datum"))
 """Documents that come once a frame; all others, and baseline events, always find room."""
 
@@ -40,22 +42,31 @@ class Inbox:
 
     def put(self, name: str, document: Mapping[str, Any]) -> bool:
         """Queue a copy of a document; return whether there was room for it."""
-        size = _array_bytes(document) if name in ("event", "event_page") else 0
-        bulk = name in BULK and document.get("descriptor") not in self._baselines
-        if name == "descriptor" and document.get("name") == "baseline":
-            self._baselines.append(document["uid"])
+        try:
+            item = self._weighed(name, document)
+        except Exception:  # malformed; who takes it out says so
+            item = (name, document, 0, True)
+        _, _, size, bulk = item
         with self._changed:
             if self._closed:
                 return False
             if bulk and (self._bulk >= self.max_documents or (self._bytes and self._bytes + size > self.max_bytes)):
                 self._note_loss(name, document)
                 return False
-            self._queue.append((name, _copied(name, document), size, bulk))
+            self._queue.append(item)
             self._bulk += bulk
             self._bytes += size
             self._unfinished += 1
             self._changed.notify_all()
             return True
+
+    def _weighed(self, name: str, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], int, bool]:
+        """Return a document's name, its copy, how many bytes its arrays have, and whether it comes once a frame."""
+        size = _array_bytes(document) if name in ("event", "event_page") else 0
+        bulk = name in BULK and document.get("descriptor") not in self._baselines
+        if name == "descriptor" and document.get("name") == "baseline":
+            self._baselines.append(document["uid"])
+        return name, _copied(name, document), size, bulk
 
     def get(self) -> tuple[str, Mapping[str, Any]] | None:
         """Return the next document, waiting for it; None once the inbox is closed and empty."""
@@ -105,8 +116,13 @@ class Inbox:
     def _note_loss(self, name: str, document: Mapping[str, Any]) -> None:
         if len(self._lost) > MOST_LOST:
             self._lost.clear()  # of runs that nobody asks about
-        spans = self._lost[str(document.get("descriptor"))]
-        for span in _seq_nums(name, document):
+        try:
+            document = checked(name, document).document
+            descriptor, lost = str(document.get("descriptor")), _seq_nums(name, document)
+        except Exception:  # malformed, so nothing was lost
+            return
+        spans = self._lost[descriptor]
+        for span in lost:
             if spans and spans[-1].start <= span.start <= spans[-1].stop:
                 spans[-1] = range(spans[-1].start, max(spans[-1].stop, span.stop))
             else:

@@ -1,11 +1,13 @@
 """Documents to the run that they belong to, also when runs interleave."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bluesky_powder.frames.dark_runs import DarkRun
+from bluesky_powder.frames.legal import KNOWN, DocumentError, checked, shown
 from bluesky_powder.reduction.documents import Emit
 from bluesky_powder.reduction.inbox import Inbox
 from bluesky_powder.reduction.run import RunReduction
@@ -17,6 +19,8 @@ LOST = (
     "the reduction was behind and its queue full ({documents} documents, {megabytes:g} MB of arrays); "
     "replay the run, or raise max_documents and max_bytes"
 )
+MOST_UNKNOWN = 1000
+"""Descriptors that have not come, of which documents are counted."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class OpenRun:
             dark_run.take(name, document)
         for reduction in self.reductions:
             reduction.take(name, document)
+
+    def trouble(self, what: str) -> None:
+        """Note something that went wrong with the run."""
+        for reduction in self.reductions:
+            reduction.trouble(what)
 
     def finish(self, stop: dict[str, Any] | None) -> None:
         """End everything. A detector that the run lacks is told of only where it lacks them all."""
@@ -69,23 +78,24 @@ class Router:
         self._inbox = inbox
         self._runs: dict[str, OpenRun] = {}
         self._run_of: dict[str, str] = {}
+        self._unknown: Counter[str] = Counter()
 
     def take(self, name: str, document: Mapping[str, Any]) -> None:
         """Hand a document to its run; start and stop documents open and end one. Never raises."""
         try:
-            if name == "start":
-                self._open(document)
-            elif name == "stop":
-                self._end(document)
-            else:
-                for run in self._runs_for(name, document):
-                    run.take(name, document)
+            legal = checked(name, document)
+            if name not in KNOWN:
+                LOGGER.debug("a document of the unknown kind %s passes by", shown(name))
+                return
+            for complaint in legal.complaints:
+                self._complain(name, document, f"a {name} document: {complaint}")
+            self._route(name, legal.document)
+        except DocumentError as error:
+            kind = f"a {name} document" if isinstance(name, str) else "a document"
+            self._complain(name, document, f"{kind} was not understood ({error})")
         except Exception as error:
             LOGGER.exception("a malformed %s document", name)
-            if len(self._runs) == 1:
-                (run,) = self._runs.values()
-                for reduction in run.reductions:
-                    reduction.trouble(f"a {name} document was not understood ({type(error).__name__}: {error})")
+            self._complain(name, document, f"a {name} document was not understood ({type(error).__name__}: {error})")
 
     def flush(self) -> None:
         """Have reduced what is ready. Never raises."""
@@ -101,6 +111,31 @@ class Router:
         """End all runs that are open, without their stop documents."""
         for uid in list(self._runs):
             self._close(uid, None)
+
+    def _route(self, name: str, document: Mapping[str, Any]) -> None:
+        if name == "start":
+            self._open(document)
+        elif name == "stop":
+            self._end(document)
+        else:
+            for run in self._runs_for(name, document):
+                run.take(name, document)
+
+    def _complain(self, name: str, document: Any, what: str) -> None:
+        """Note what is wrong with a document in its run, as far as that can be told; else in the log."""
+        run = None
+        if isinstance(document, Mapping):
+            if isinstance(uid := document.get("run_start"), str):
+                run = self._runs.get(uid)
+            for key in ("descriptor", "stream_resource", "resource"):
+                if run is None and isinstance(uid := document.get(key), str):
+                    run = self._runs.get(self._run_of.get(uid, ""))
+        if run is None and len(self._runs) == 1 and name != "start":
+            (run,) = self._runs.values()
+        if run is None:
+            LOGGER.warning("%s", what)
+        else:
+            run.trouble(what)
 
     def _open(self, start: Mapping[str, Any]) -> None:
         uid = str(start["uid"])
@@ -145,17 +180,48 @@ class Router:
 
     def _runs_for(self, name: str, document: Mapping[str, Any]) -> list[OpenRun]:
         """Return the run of a document: by what it refers to, noted when that came; unknown ones are nobody's."""
-        if name in ("descriptor", "stream_resource", "resource"):
+        if name == "descriptor":
+            owner: str | None = self._describe(document)
+        elif name in ("stream_resource", "resource"):
             owner = document.get("run_start")
-            if owner is None and name != "descriptor":
+            if owner is None:
                 return list(self._runs.values())  # old Resources do not say; their Datums are asked for by events
             if owner in self._runs:
-                self._run_of[document["uid"]] = str(owner)
+                self._run_of[document["uid"]] = owner
         elif name in ("datum", "datum_page"):
             owner = self._run_of.get(document["resource"])
             if owner is None:
                 return list(self._runs.values())
         else:
-            owner = self._run_of.get(document.get("descriptor", ""))
+            owner = self._run_of.get(document["descriptor"])
+            if owner is None:
+                self._note_unknown(name, document["descriptor"])
         run = self._runs.get(str(owner))
         return [run] if run is not None else []
+
+    def _describe(self, descriptor: Mapping[str, Any]) -> str | None:
+        """Note whose a descriptor is; return None where it is not to be used."""
+        uid, owner = descriptor["uid"], str(descriptor["run_start"])
+        run, known = self._runs.get(owner), self._run_of.get(uid)
+        if run is None:
+            LOGGER.debug("a descriptor of the unknown run %s passes by", shown(owner))
+            return None
+        if known == owner:
+            LOGGER.debug("run %s: its descriptor %s came again and is ignored", owner[:8], shown(uid))
+            return None
+        if known is not None:
+            run.trouble(
+                f"its descriptor has the uid {shown(uid)}, which is that of a descriptor of the run {known[:8]}"
+            )
+            return None
+        self._run_of[uid] = owner
+        early = self._unknown.pop(uid, 0)
+        if early:
+            run.trouble(f"{early} documents came before their descriptor; they are left out")
+        return owner
+
+    def _note_unknown(self, name: str, descriptor: str) -> None:
+        LOGGER.debug("a document (%s) of the unknown descriptor %s passes by", name, shown(descriptor))
+        self._unknown[descriptor] += 1
+        if len(self._unknown) > MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]

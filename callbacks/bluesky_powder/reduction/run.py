@@ -50,7 +50,7 @@ class RunReduction:
         self._derived: DerivedRun | None = None
         self._has_axes = False
         self._shape: tuple[int, int] | None = None
-        self._lost: dict[int, str] = {}
+        self._lost: list[tuple[range, str]] = []
 
     def take(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document of the run, other than start and stop. Never raises."""
@@ -74,8 +74,7 @@ class RunReduction:
     def lose(self, descriptor: str, spans: Iterable[range], reason: str) -> None:
         """Note documents of this run that were not taken."""
         if self._frames.reduces(descriptor):
-            for span in spans:
-                self._lost.update(dict.fromkeys(span, reason))
+            self._lost.extend((span, reason) for span in spans)
 
     @property
     def found_frames(self) -> bool:
@@ -108,7 +107,7 @@ class RunReduction:
                 self._tally.trouble(trouble)
             self._advance()
             self.flush()
-            for seq_num, reason in self._lost.items():
+            for seq_num, reason in self._lost_seq_nums():
                 if seq_num not in self._cumulative.history:
                     self._tally.skip(seq_num, self._frames.images_per_event, reason)
             for state in self._cumulative.finish():
@@ -159,7 +158,7 @@ class RunReduction:
 
     def _skip(self, items: Iterable[Skipped]) -> None:
         for item in items:
-            if item.seq_num not in self._lost:
+            if not any(item.seq_num in span for span, _ in self._lost):
                 self._tally.skip(item.seq_num, item.count, item.reason)
 
     def _reduce(self, exposures: list[Exposure]) -> None:
@@ -208,6 +207,14 @@ class RunReduction:
             LOGGER.exception("run %s, event %d", self.uid[:8], frame.seq_num)
             what = f"{type(error).__name__}: {error}"
             self._tally.trouble(f"event {frame.seq_num} could not be added to the earlier ones ({what})")
+
+    def _lost_seq_nums(self) -> Iterator[tuple[int, str]]:
+        """Yield what was lost, each seq_num once."""
+        last = -1
+        for span, reason in sorted(self._lost, key=lambda lost: lost[0].start):
+            for seq_num in range(max(span.start, last + 1), span.stop):
+                last = seq_num
+                yield seq_num, reason
 
     def _tell(self, state: SoFar | Merged) -> None:
         derived = self._derived_run()
