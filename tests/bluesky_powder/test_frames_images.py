@@ -1,6 +1,7 @@
 """Images of every kind of file and document: what Tiled's consolidators can store is read, and reasons where not."""
 
 import re
+import socket
 import threading
 import time
 import warnings
@@ -514,3 +515,41 @@ def test_handlers_kept_are_few_and_closed(monkeypatch):
     assert alive == {"/3", "/4"}
     handlers.close()
     assert not alive
+
+
+def test_one_jpeg_image_has_no_second(tmp_path):
+    Image.fromarray(images(1)[0].astype(np.uint8)).save(tmp_path / "one.jpg")
+    documents = stream_run(f"file://localhost{tmp_path}/one.jpg", 2, mimetype="image/jpeg", parameters={})
+    run = RunFrames(WANTED, "run", Patience(0.0))
+    first, second = [item for name, document in documents for item in run.take(name, document)]
+    assert first.images.read().shape == (1, *SHAPE)
+    assert "one.jpg is one image, number 1 is not in it" in second.reason
+
+
+@pytest.mark.parametrize("way", ["tiff, two files an event", "tiff of pages", "hdf5, numbered, two images"])
+def test_images_of_one_event_that_differ_in_shape_are_a_reason(tmp_path, way):
+    folder = tmp_path / "data"
+    documents = written(folder, way, images(WAYS[way].per_event))
+    if way == "tiff of pages":
+        (folder / "0.tif").unlink()
+        for shape in (SHAPE, (3, 4), SHAPE):
+            tifffile.imwrite(folder / "0.tif", np.ones(shape, "u4"), append=True, metadata=None)
+    elif way.startswith("tiff"):
+        tifffile.imwrite(folder / "scan12_000001.tif", np.ones((3, 4), "u4"))
+    else:
+        for name, document in documents:
+            if name == "stream_resource":
+                document["parameters"]["chunk_shape"] = [1, *SHAPE]
+        for number, shape in enumerate((SHAPE, (3, 4))):
+            with h5py.File(folder / f"part_{number:03d}.h5", "w") as file:
+                file["entry/data/data"] = np.ones((1, *shape), "u4")
+    assert "differ in shape" in reason(documents)
+
+
+def test_uris_may_name_this_machine(tmp_path):
+    shot = images(2)
+    documents = written(tmp_path / "data", "hdf5", shot)
+    for name, document in documents:
+        if name == "stream_resource":
+            document["uri"] = document["uri"].replace("localhost", socket.gethostname())
+    assert np.array_equal(read(documents)[:, 0], shot)

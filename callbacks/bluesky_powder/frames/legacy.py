@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import Images, as_images
 from bluesky_powder.frames.reach import Reach, Whereabouts
-from bluesky_powder.frames.specs import OWN_HANDLERS
+from bluesky_powder.frames.specs import own_handlers
 
 ENTRY_POINTS = "databroker.handlers"
 MOST_OPEN = 16
@@ -45,6 +45,7 @@ class Handlers:
     def __init__(self, reach: Reach, registry: Mapping[str, MakeHandler] | None = None) -> None:
         self._reach = reach
         self._registry = dict(registry or {})
+        self._own = own_handlers(reach.hdf5)
         self._missing: dict[str, str] = {}
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._places: dict[str, Whereabouts] = {}
@@ -131,7 +132,7 @@ class Handlers:
             raise FramesUnavailable(self._missing[spec])
         if spec not in self._registry:
             try:
-                self._registry[spec] = _installed(spec)
+                self._registry[spec] = _installed(spec, self._own)
             except FramesUnavailable as reason:
                 self._missing[spec] = str(reason)
                 raise
@@ -156,7 +157,7 @@ def _frames_per_point(resource: Mapping[str, Any]) -> int:
     return given if isinstance(given, int) and given > 0 else 1
 
 
-def _installed(spec: str) -> MakeHandler:
+def _installed(spec: str, own: Mapping[str, MakeHandler]) -> MakeHandler:
     """Return the handler of a spec.
 
     Raises
@@ -171,7 +172,7 @@ def _installed(spec: str) -> MakeHandler:
             raise FramesUnavailable(
                 f"the handler {point.value} for {spec} files cannot be imported: {error}"
             ) from error
-    found = _of_area_detector(spec) or OWN_HANDLERS.get(spec)
+    found = _of_area_detector(spec) or own.get(spec)
     if found is None:
         raise FramesUnavailable(
             f"no handler for {spec} files is installed; pip install the package that has it "

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from bluesky_powder.frames import npy, tiff
 from bluesky_powder.frames.frame import as_images
 from bluesky_powder.frames.hdf5 import Hdf5Files
-from bluesky_powder.frames.patience import Patience
 
 _AD_DATASET = "/entry/data/data"
 
@@ -21,24 +21,22 @@ class AreaDetectorHdf5:
 
     Parameters
     ----------
+    files
+        What reads it, and closes it in the end.
     path
         Of the file.
     frame_per_point
         Images an event.
     """
 
-    def __init__(self, path: str, frame_per_point: int = 1, **_: Any) -> None:
+    def __init__(self, files: Hdf5Files, path: str, frame_per_point: int = 1, **_: Any) -> None:
+        self._files = files
         self._path = Path(path)
         self._count = frame_per_point
-        self._files = Hdf5Files(Patience(0.0))  # whoever asks is patient
 
     def __call__(self, point_number: int, **_: Any) -> NDArray[Any]:
         """Return the images of one event, (frame_per_point, rows, columns)."""
         return self._files.read(self._path, _AD_DATASET, point_number, self._count)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._files.close()
 
 
 class AreaDetectorTiff:
@@ -85,9 +83,13 @@ class NumpySequence:
         return npy.load(Path(f"{self._path}_{index}.npy"))
 
 
-OWN_HANDLERS: Mapping[str, Callable[..., Any]] = {
-    "AD_HDF5": AreaDetectorHdf5,
-    "AD_HDF5_SWMR": AreaDetectorHdf5,
-    "AD_TIFF": AreaDetectorTiff,
-    "NPY_SEQ": NumpySequence,
-}
+def own_handlers(files: Hdf5Files) -> Mapping[str, Callable[..., Any]]:
+    """Return spec -> what makes a handler, called with the path and the keywords of the Resource.
+
+    Parameters
+    ----------
+    files
+        What reads HDF5 files.
+    """
+    hdf5 = partial(AreaDetectorHdf5, files)
+    return {"AD_HDF5": hdf5, "AD_HDF5_SWMR": hdf5, "AD_TIFF": AreaDetectorTiff, "NPY_SEQ": NumpySequence}
