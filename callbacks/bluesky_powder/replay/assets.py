@@ -102,10 +102,10 @@ class _Maker:
 
 def _events(shape: Sequence[int], about: Mapping[str, Any]) -> int:
     """Return for how many events an array has entries: stacked along an axis of their own, or one after the other."""
-    each = about.get("shape") or ()
+    each = tuple(about.get("shape") or ())
     if not shape:
         return 0
-    return shape[0] if len(shape) > len(each) else shape[0] // max(int(each[0]), 1)
+    return shape[0] if len(shape) > len(each) else shape[0] // max(int(each[0] or 1), 1)
 
 
 def _events_in(uri: str, parameters: Mapping[str, Any], about: Mapping[str, Any], multiplier: int | None) -> int | None:
@@ -114,7 +114,7 @@ def _events_in(uri: str, parameters: Mapping[str, Any], about: Mapping[str, Any]
 
     try:
         with h5py.File(local_path(uri), "r", swmr=True, libver="latest") as file:
-            shape = file[parameters["dataset"]].shape
+            shape: tuple[int, ...] = file[parameters["dataset"]].shape
     except (OSError, KeyError):
         return None
     each = list(about.get("shape") or ())

@@ -8,6 +8,7 @@ from bluesky_powder.errors import ReplayError
 from bluesky_powder.publish.routing import Routes
 
 Pair = tuple[str, Mapping[str, Any]]
+MOST_SHOWN = 5
 
 
 def runs_of(documents: Iterable[Pair], uids: Collection[str]) -> Iterator[Pair]:
@@ -44,3 +45,47 @@ class OpenRuns:
             self.uids.append(str(document.get("uid")))
         elif name == "stop" and document.get("run_start") in self.uids:
             self.uids.remove(str(document["run_start"]))
+
+
+def contents(documents: Iterable[Pair]) -> dict[str, Mapping[str, Any] | None]:
+    """Return the runs that are among documents: uid -> stop document, None where that is missing.
+
+    Raises
+    ------
+    ReplayError
+        If documents break off, or are none, before the first run.
+    """
+    stops: dict[str, Mapping[str, Any] | None] = {}
+    try:
+        for name, document in documents:
+            if name == "start":
+                stops[str(document.get("uid"))] = None
+            elif name == "stop" and document.get("run_start") in stops:
+                stops[str(document["run_start"])] = document
+    except ReplayError:
+        # Whoever replays them meets it again, after the runs before it.
+        if not stops:
+            raise
+    return stops
+
+
+def matching(text: str, uids: Iterable[str]) -> str:
+    """Return the uid that is, or alone begins with, a text.
+
+    Raises
+    ------
+    ReplayError
+        If there is none, or there are several.
+    """
+    there = list(uids)
+    if text in there:
+        return text
+    found = [uid for uid in there if text and uid.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    told = found or there
+    shown = ", ".join(told[:MOST_SHOWN])
+    more = f" and {len(told) - MOST_SHOWN} more" if len(told) > MOST_SHOWN else ""
+    if found:
+        raise ReplayError(f"{text} fits {len(found)} runs: {shown}{more}; give more of it")
+    raise ReplayError(f"no run has a uid that is, or begins with, {text}; there are {shown or 'none'}{more}")

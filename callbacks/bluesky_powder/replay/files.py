@@ -3,17 +3,22 @@
 What a file is shows in its first bytes, not in its name. Files are read as a stream, one document at a time in memory.
 """
 
+import codecs
 import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import SimpleNamespace
+from typing import Any
 
 from bluesky_powder.errors import PublishError, ReplayError
 from bluesky_powder.replay.arrays import unpacked_array
 
+Binary = io.BufferedReader | gzip.GzipFile
 Pair = tuple[str, Mapping[str, Any]]
 _GZIP = b"\x1f\x8b"
 _JSON = b'[{"\x1e'
@@ -51,19 +56,23 @@ def documents_in(path: str | Path) -> Iterator[Pair]:
     path = Path(path)
     try:
         with path.open("rb") as raw:
-            gzipped = raw.peek(2)[:2] == _GZIP
-            with gzip.open(raw) if gzipped else raw as file:
-                yield from _documents(file, path)
+            if raw.peek(2)[:2] != _GZIP:
+                yield from _documents(raw, path)
+                return
+            with gzip.open(raw) as unpacked:
+                yield from _documents(unpacked, path)
     except EOFError as error:
         raise _broken_off(path, "its compressed data") from error
-    except gzip.BadGzipFile as error:
-        raise ReplayError(f"{path} is no gzip file: {error}") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ReplayError(f"{path} is a damaged gzip file: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ReplayError(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
         raise ReplayError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _documents(file: BinaryIO, path: Path) -> Iterator[Pair]:
-    head = file.peek(64).lstrip()  # type: ignore[attr-defined]
+def _documents(file: Binary, path: Path) -> Iterator[Pair]:
+    head = file.peek(64).lstrip()
     if not head:
         raise ReplayError(f"{path} is empty")
     if head[:1] in _JSON[:1] and head[1:].lstrip()[:1] in (b"{", b"[", b""):
@@ -93,7 +102,7 @@ def _broken_off(path: Path, where: str) -> DocumentsBreakOffError:
     return DocumentsBreakOffError(f"{path} ends in the middle of {where}; what stands before is taken")
 
 
-def _json_lines(file: BinaryIO, path: Path) -> Iterator[Any]:
+def _json_lines(file: Binary, path: Path) -> Iterator[Any]:
     for number, line in enumerate(file, 1):
         text = line.lstrip(b"\x1e").strip()
         if not text:
@@ -106,11 +115,11 @@ def _json_lines(file: BinaryIO, path: Path) -> Iterator[Any]:
             raise _broken_off(path, f"line {number}") from error
 
 
-def _json_array(file: BinaryIO, path: Path) -> Iterator[Any]:
+def _json_array(file: Binary, path: Path) -> Iterator[Any]:
     """Yield the elements of one long array, without ever having all of it in memory."""
     decode = json.JSONDecoder().raw_decode
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    held, number = text.read(_CHUNK), 1
+    text = codecs.getincrementaldecoder("utf-8")()
+    held, number = text.decode(_read(file, _CHUNK)), 1
     at = held.index("[") + 1
     while True:
         at = _BETWEEN.match(held, at).end()  # type: ignore[union-attr]  # it matches nothing, too
@@ -122,7 +131,7 @@ def _json_array(file: BinaryIO, path: Path) -> Iterator[Any]:
             if not _may_go_on(error):
                 raise ReplayError(f"{path}, element {number} is not JSON: {error}") from error
             # Twice as much each time, so that a long element is not looked at too often.
-            more = text.read(max(_CHUNK, len(held) - at))
+            more = text.decode(_read(file, max(_CHUNK, len(held) - at)))
             if not more:
                 raise _broken_off(path, f"element {number}" if at < len(held) else "its array") from error
             held, at = held[at:] + more, 0
@@ -136,22 +145,44 @@ def _may_go_on(error: json.JSONDecodeError) -> bool:
     return error.msg.startswith(("Unterminated string", "Invalid \\u")) or error.pos >= len(error.doc) - _NEAR_END
 
 
-def _msgpack(file: BinaryIO, path: Path) -> Iterator[Any]:
+def _msgpack(file: Binary, path: Path) -> Iterator[Any]:
     import msgpack  # type: ignore[import-untyped]
 
+    # A stand-in with the one method that is asked for.
+    source = SimpleNamespace(read=partial(_read, file))
     unpacker = msgpack.Unpacker(
-        file, raw=False, strict_map_key=False, object_hook=unpacked_array, max_buffer_size=2**31 - 1
+        source, raw=False, strict_map_key=False, object_hook=unpacked_array, max_buffer_size=2**31 - 1
     )
-    number = 0
+    number = end = 0
     try:
-        for number, record in enumerate(unpacker, 1):  # noqa: B007 - told in the error
+        for record in unpacker:
+            number, end = number + 1, unpacker.tell()
             yield record
     except ReplayError as error:
         raise ReplayError(f"{path}, record {number + 1}: {error}") from error
+    except (EOFError, OSError, zlib.error):
+        raise
     except Exception as error:
         raise ReplayError(f"{path} is neither JSON nor msgpack: record {number + 1}: {error}") from error
-    if unpacker.tell() < file.tell():
+    if end < file.tell():
         raise _broken_off(path, f"record {number + 1}")
+
+
+def _read(file: Binary, size: int) -> bytes:
+    """Return so many bytes, or what there is: also what stands before the point where compressed data break off."""
+    parts: list[bytes] = []
+    while size > 0:
+        try:
+            part = file.read1(size)
+        except EOFError:
+            if not parts:
+                raise
+            break
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _journal(path: Path) -> Iterator[Any]:

@@ -1,17 +1,15 @@
 """Reducing runs that are over: the same callback, fed with stored documents."""
 
-import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
 
 from bluesky_powder.client.find import earlier_runs
-from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe import AnyRecipe
 from bluesky_powder.reduction import PowderReduction
 from bluesky_powder.replay.choose import OpenRuns, Pair
 from bluesky_powder.replay.files import DocumentsBreakOffError
@@ -26,7 +24,7 @@ INTERRUPTED = "the replay was interrupted"
 
 def replay(
     run_or_documents: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path,
+    recipe: AnyRecipe,
     *subscribers: Callable[[str, dict[str, Any]], Any],
     catalog: Any = None,
     progress: Callable[[str, Document], Any] | None = None,
@@ -100,7 +98,7 @@ class Replay:
 
     def __init__(
         self,
-        recipe: Recipe | Mapping[str, Any] | str | Path,
+        recipe: AnyRecipe,
         *subscribers: Callable[[str, dict[str, Any]], Any],
         place: Place,
         catalog: Any = None,
@@ -122,7 +120,8 @@ class Replay:
                 if progress is not None:
                     progress(name, document)
         except DocumentsBreakOffError as error:
-            LOGGER.warning("%s", error)
+            if not open_runs.uids:  # else their derived runs say so
+                LOGGER.warning("%s", error)
             self._end(open_runs, "abort", str(error))
         except KeyboardInterrupt:
             self._end(open_runs, "abort", INTERRUPTED)
@@ -155,10 +154,8 @@ class Replay:
 
 def _asked_for(place: Place, catalog: Any) -> dict[str, Any]:
     """Return what the reduction may ask for, as far as there is somebody to ask."""
-    options = {
+    return {
         "remote": place.remote,
         "runs": place.runs,
         "supersedes": None if catalog is None else partial(earlier_runs, catalog),
     }
-    known = inspect.signature(PowderReduction).parameters
-    return {name: value for name, value in options.items() if value is not None and name in known}

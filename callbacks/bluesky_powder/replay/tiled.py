@@ -12,7 +12,7 @@ from typing import Any
 
 from bluesky_powder.errors import ReplayError
 from bluesky_powder.publish.run import in_one_line
-from bluesky_powder.replay.nodes import StoredStream, datums, read_stream
+from bluesky_powder.replay.nodes import StoredStream, read_stream, share_files
 
 Pair = tuple[str, Mapping[str, Any]]
 _Timed = tuple[float, Pair]
@@ -53,7 +53,7 @@ def _documents(run: Any) -> Iterator[Pair]:
     tags = run.item["attributes"].get("access_tags")
     yield "start", {**start, "tiled_access_tags": list(tags)} if tags else start
     container = _with_streams(run.base)
-    streams = [read_stream(container[name], name, start["uid"], ended=bool(stop)) for name in container]
+    streams = share_files([read_stream(container[name], name, start["uid"], ended=bool(stop)) for name in container])
     end = _end(streams)
     timed = heapq.merge(*(_told(stream, end) for stream in streams), key=lambda item: item[0])
     for _, pair in timed:
@@ -82,8 +82,8 @@ def _told(stream: StoredStream, end: float) -> Iterator[_Timed]:
     first, *later = stream.descriptors
     now = first["time"]
     yield now, ("descriptor", first)
-    for pieces in stream.files.values():
-        for piece in pieces:
+    for files in stream.files.values():
+        for piece in files.pieces if files.resources else ():
             yield now, ("stream_resource", piece.document)
     descriptor = first
     for at, row in enumerate(stream.rows):
@@ -91,32 +91,30 @@ def _told(stream: StoredStream, end: float) -> Iterator[_Timed]:
             descriptor = later.pop(0)
             yield max(now, descriptor["time"]), ("descriptor", descriptor)
         now = max(now, row["time"])
-        for pair in _datums(stream, descriptor, row["at"], row["at"] + 1, int(row["seq_num"])):
+        for pair in _datums(stream, descriptor, range(at, at + 1), int(row["seq_num"])):
             yield now, pair
         yield now, ("event", _event(stream, descriptor, at))
     for descriptor in later:
         yield max(now, descriptor["time"]), ("descriptor", descriptor)
     number = max((int(row["seq_num"]) for row in stream.rows), default=0) + 1
-    for pair in _datums(stream, first, len(stream.rows), None, number):
+    longest = max((len(files.indices) for files in stream.files.values()), default=0)
+    for pair in _datums(stream, first, range(len(stream.rows), longest), number):
         yield max(now, end), pair
 
 
-def _datums(
-    stream: StoredStream, descriptor: Mapping[str, Any], start: int, stop: int | None, number: int
-) -> Iterator[Pair]:
-    """Yield the StreamDatum documents of a range of events; the first has the given seq_num."""
-    for pieces in stream.files.values():
-        last = pieces[-1].span.stop if stop is None else stop
-        for piece, part in datums(pieces, start, last):
-            seq_nums = {"start": number + part.start - start, "stop": number + part.stop - start}
+def _datums(stream: StoredStream, descriptor: Mapping[str, Any], events: range, number: int) -> Iterator[Pair]:
+    """Yield the StreamDatum documents of some events, the first of which has the given seq_num."""
+    for files in stream.files.values():
+        for piece, indices, at in files.of(events):
+            seq_num = number + at - events.start
             yield (
                 "stream_datum",
                 {
-                    "uid": f"{piece.document['uid']}/{part.start}",
+                    "uid": f"{piece.document['uid']}/{indices.start}",
                     "stream_resource": piece.document["uid"],
                     "descriptor": descriptor["uid"],
-                    "indices": {"start": part.start, "stop": part.stop},
-                    "seq_nums": seq_nums,
+                    "indices": {"start": indices.start, "stop": indices.stop},
+                    "seq_nums": {"start": seq_num, "stop": seq_num + len(indices)},
                 },
             )
 
