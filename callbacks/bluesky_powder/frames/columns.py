@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from bluesky_powder.frames.resources import HDF5
 MOST_OPEN_FILES = 16
 BLOCK = 4096
 """Rows that are read at once, where so many were announced."""
+MOST_BLOCKS = 64
+"""How many blocks are kept."""
 
 
 @dataclass
@@ -51,8 +53,6 @@ class Column:
     begin: int = 0
     events: int = 0
     row: int = 0
-    _block: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0)), repr=False)
-    _block_start: int = 0
 
     @classmethod
     def of(cls, document: Mapping[str, Any], data_key: Mapping[str, Any]) -> "Column":
@@ -77,9 +77,10 @@ class ColumnFiles:
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._blocks: OrderedDict[str, tuple[int, NDArray[np.float64]]] = OrderedDict()
 
-    def values(self, column: Column, index: int) -> tuple[float, ...]:
+    def values(self, column: Column, index: int) -> list[float]:
         """Return the numbers of one event.
 
         Parameters
@@ -92,20 +93,33 @@ class ColumnFiles:
         Raises
         ------
         FrameSkipped
-            If this kind of resource is not read here, or does not hold numbers.
+            If this kind of resource is not read here, or does not hold numbers; the message goes on from the data key.
         FramesUnavailable
             If the file is missing, damaged, or does not have the row in time.
         """
-        at = index - column._block_start  # noqa: SLF001 - our own class
-        if not 0 <= at < len(column._block):  # noqa: SLF001
-            column._block = self._read(column, index)  # noqa: SLF001
-            column._block_start, at = index, 0  # noqa: SLF001
-        return tuple(column._block[at].tolist())  # noqa: SLF001
+        start, block = self._blocks.get(column.uid, (0, _NO_ROWS))
+        if not start <= index < start + len(block):
+            start, block = index, self._read(column, index)
+            self._blocks[column.uid] = start, block
+            if len(self._blocks) > MOST_BLOCKS:
+                self._blocks.popitem(last=False)
+        numbers: list[float] = block[index - start].tolist()
+        return numbers
 
     def close(self) -> None:
         """Close all files."""
         while self._open:
             self._forget(next(iter(self._open)))
+
+    def _read(self, column: Column, index: int) -> NDArray[np.float64]:
+        """Return the rows from an index on that were announced and are there, (n, width), n at least 1."""
+        path, dataset = self._place_of(column)
+        # What lies beyond the indices announced may not be written yet.
+        stop = min(max(column.begin + column.events, index + 1), index + BLOCK)
+        first, last = index - column.first, stop - column.first
+        if first < 0:
+            raise FrameSkipped(f"is in {path}, which begins after index {index}")
+        return self._reach.patience.until_read(str(path), lambda: self._try(path, dataset, first, last, column.width))
 
     def _place_of(self, column: Column) -> tuple[Path, str]:
         if column.mimetype != HDF5:
@@ -118,19 +132,9 @@ class ColumnFiles:
                 raise FrameSkipped(f"is in {path}, but numbers with {odd!r} in their StreamResource are not read")
         return path, str(dataset)
 
-    def _read(self, column: Column, index: int) -> NDArray[Any]:
-        """Return the rows from an index on that were announced and are there, (n, width), n at least 1."""
-        path, dataset = self._place_of(column)
-        # What lies beyond the indices announced may not be written yet.
-        stop = min(max(column.begin + column.events, index + 1), index + BLOCK)
-        first, last = index - column.first, stop - column.first
-        if first < 0:
-            raise FrameSkipped(f"is in {path}, which begins after index {index}")
-        return self._reach.patience.until_read(str(path), lambda: self._try(path, dataset, first, last, column.width))
-
-    def _try(self, path: Path, dataset: str, first: int, last: int, width: int) -> NDArray[Any]:
+    def _try(self, path: Path, dataset: str, first: int, last: int, width: int) -> NDArray[np.float64]:
         try:
-            return self._read_once(path, dataset, first, last, width)
+            return self._file(path).rows(dataset, first, last, width)
         except FramesUnavailable:
             self._forget(path)  # a new handle sees what an old one may not
             raise
@@ -140,40 +144,11 @@ class ColumnFiles:
             self._forget(path)
             raise FramesUnavailable(f"{path}: dataset {dataset} cannot be read: {error}") from error
 
-    def _read_once(self, path: Path, dataset: str, first: int, last: int, width: int) -> NDArray[Any]:
-        node = self._file(path).get(dataset)
-        if not isinstance(node, h5py.Dataset):
-            raise FramesUnavailable(f"{path} has no dataset {dataset} (yet)")
-        if node.ndim == 0 or node.dtype.kind not in "buif":
-            raise FrameSkipped(f"is in {path}, where {dataset} ({node.dtype}, {node.ndim}-D) is no column of numbers")
-        each = math.prod(node.shape[1:])
-        if each == 0 or width % each:
-            raise FrameSkipped(f"is in {path}, where {dataset} has {each} numbers a row, but {width} an event are told")
-        per_event = width // each
-        if node.shape[0] < last * per_event:
-            node.id.refresh()
-        last = min(last, node.shape[0] // per_event)
-        if last <= first:
-            raise FramesUnavailable(f"{path}: {dataset} has {node.shape[0]} rows, fewer than were announced")
-        rows = np.asarray(node[first * per_event : last * per_event], dtype=np.float64)
-        if (rows == node.fillvalue).any():
-            last = _end_of_written(path, node, first * per_event, last * per_event) // per_event
-        if last <= first:
-            raise FramesUnavailable(f"{path}: rows of {dataset} were announced but are not written")
-        return rows.reshape(-1, width)[: last - first]
-
-    def _file(self, path: Path) -> h5py.File:
+    def _file(self, path: Path) -> "_OpenFile":
         file = self._open.get(path)
-        if file is not None:
-            self._open.move_to_end(path)
-            return file
-        try:
-            file = h5py.File(path, "r", libver="latest", swmr=True)
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
-        self._open[path] = file
+        if file is None:
+            file = self._open[path] = _OpenFile(path)
+        self._open.move_to_end(path)
         while len(self._open) > MOST_OPEN_FILES:
             self._forget(next(iter(self._open)))
         return file
@@ -181,8 +156,73 @@ class ColumnFiles:
     def _forget(self, path: Path) -> None:
         file = self._open.pop(path, None)
         if file is not None:
-            with contextlib.suppress(Exception):  # a damaged file may not even close
-                file.close()
+            file.close()
+
+
+class _OpenFile:
+    """One HDF5 file, open for reading while it may be written, with the datasets that were asked for.
+
+    Raises
+    ------
+    FramesUnavailable
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._nodes: dict[str, tuple[h5py.Dataset, float]] = {}
+        try:
+            self._file = h5py.File(path, "r", libver="latest", swmr=True)
+        except FileNotFoundError:
+            raise FramesUnavailable(f"{path}: there is no such file") from None
+        except OSError as error:
+            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
+
+    def rows(self, dataset: str, first: int, last: int, width: int) -> NDArray[np.float64]:
+        """Return the rows of events from `first` to before `last`, as far as they are there, (n, width)."""
+        node, fill = self._node(dataset)
+        each = math.prod(node.shape[1:])
+        if each == 0 or width % each:
+            where = f"is in {self._path}, where {dataset}"
+            raise FrameSkipped(f"{where} has {each} numbers a row, but {width} an event are told")
+        per_event = width // each
+        if node.shape[0] < last * per_event:
+            node.refresh()
+        last = min(last, node.shape[0] // per_event)
+        if last <= first:
+            raise FramesUnavailable(f"{self._path}: {dataset} has {node.shape[0]} rows, fewer than were announced")
+        found = np.asarray(node[first * per_event : last * per_event], dtype=np.float64)
+        if node.chunks is not None and ((found == fill) | np.isnan(found)).any():
+            last = self._end_of_written(node, first * per_event, last * per_event) // per_event
+            if last <= first:
+                raise FramesUnavailable(f"{self._path}: rows of {dataset} were announced but are not written")
+        return found.reshape(-1, width)[: last - first]
+
+    def close(self) -> None:
+        """Close it, whatever its state."""
+        with contextlib.suppress(Exception):  # a damaged file may not even close
+            self._file.close()
+
+    def _node(self, dataset: str) -> tuple[h5py.Dataset, float]:
+        """Return a dataset, and what its unwritten rows read as."""
+        if dataset not in self._nodes:
+            node = self._file.get(dataset)
+            if not isinstance(node, h5py.Dataset):
+                raise FramesUnavailable(f"{self._path} has no dataset {dataset} (yet)")
+            if node.ndim == 0 or node.dtype.kind not in "buif":
+                where = f"is in {self._path}, where {dataset}"
+                raise FrameSkipped(f"{where} ({node.dtype}, {node.ndim}-D) is no column of numbers")
+            self._nodes[dataset] = node, float(node.fillvalue)
+        return self._nodes[dataset]
+
+    def _end_of_written(self, node: h5py.Dataset, start: int, stop: int) -> int:
+        """Return the row before which all chunks are in the file: others read as the fill value."""
+        size, deep = self._path.stat().st_size, node.chunks[0]
+        for row in range(start - start % deep, stop, deep):
+            chunk = node.id.get_chunk_info_by_coord((row, *(0,) * (node.ndim - 1)))
+            if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
+                return max(row, start)
+        return stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +233,9 @@ class Row:
     column: Column
     index: int
 
-    def values(self) -> tuple[float, ...]:
+    def values(self) -> list[float]:
         """Return them."""
         return self.files.values(self.column, self.index)
 
 
-def _end_of_written(path: Path, node: h5py.Dataset, start: int, stop: int) -> int:
-    """Return the row before which all chunks are in the file: HDF5 gives fill values for what was never written."""
-    if node.chunks is None or node.is_virtual:
-        return stop
-    size, deep = path.stat().st_size, node.chunks[0]
-    for row in range(start - start % deep, stop, deep):
-        chunk = node.id.get_chunk_info_by_coord((row, *(0,) * (node.ndim - 1)))
-        if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
-            return row
-    return stop
+_NO_ROWS = np.empty((0, 0))
