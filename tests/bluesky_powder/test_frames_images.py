@@ -553,3 +553,12 @@ def test_uris_may_name_this_machine(tmp_path):
         if name == "stream_resource":
             document["uri"] = document["uri"].replace("localhost", socket.gethostname())
     assert np.array_equal(read(documents)[:, 0], shot)
+
+
+def test_frames_one_by_one_along_an_axis_more_are_counted_by_the_event(tmp_path):
+    shot = images(6)
+    np.save(tmp_path / "all.npy", shot[:, np.newaxis])
+    documents = stream_run(
+        f"file://localhost{tmp_path}/all.npy", 3, per_event=2, mimetype="application/x-npy", parameters={}
+    )
+    assert np.array_equal(read(documents), shot.reshape(3, 2, *SHAPE))

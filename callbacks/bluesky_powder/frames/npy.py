@@ -20,7 +20,7 @@ def load_rows(path: Path, index: int, count: int) -> NDArray[Any]:
     Parameters
     ----------
     path
-        (n, rows, columns), (n, k, rows, columns), or one image (rows, columns).
+        (n, rows, columns), (n, 1, rows, columns), (n, k, rows, columns), or one image (rows, columns).
     index
         Number of the event in it.
     count
@@ -34,7 +34,8 @@ def load_rows(path: Path, index: int, count: int) -> NDArray[Any]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim == 2:
         array = array[np.newaxis]
-    first, stop = (index * count, (index + 1) * count) if array.ndim == 3 else (index, index + 1)
+    one_by_one = array.ndim == 3 or (array.ndim == 4 and array.shape[1] == 1)
+    first, stop = (index * count, (index + 1) * count) if one_by_one else (index, index + 1)
     if len(array) < stop:
         raise FramesUnavailable(f"{path} has {len(array)} frames, number {stop - 1} is not there")
     return np.array(array[first:stop])
