@@ -48,6 +48,11 @@ class OtherStreams:
         return any(source.samples == "time" for source in self._pairings)
 
     @property
+    def follow_frames(self) -> bool:
+        """Whether the frames' numbers and times have to be noted."""
+        return any(not isinstance(source.samples, int) for source in self._pairings)
+
+    @property
     def can_be_live(self) -> bool:
         """Whether frames can be ready before the run is over."""
         return all(source.samples is not None for source in self._pairings)

@@ -175,7 +175,7 @@ class RunFrames:
 
     def _event_of_frames(self, document: Document, data: Mapping[str, Any]) -> Iterator[Frame | Skipped]:
         seq_num, uid = document["seq_num"], document["descriptor"]
-        if self._numbers.others:
+        if self._numbers.others.follow_frames:
             self._numbers.others.times.note(seq_num, document["time"])
         note = EventNote(document["uid"], document["time"], uid, self._numbers.pick(data))
         value = data.get(self.wanted.frames)
@@ -287,7 +287,7 @@ class RunFrames:
         for joined in ready:
             seq_num = joined.frame.seq_num
             again, self._highest = seq_num <= self._highest, max(seq_num, self._highest)
-            if others and joined.event is None:
+            if joined.event is None and others.follow_frames:
                 others.times.note_flown(seq_num)
             # After a pause, what has come for a seq_num may belong to its earlier version.
             in_the_end = not others.can_be_live or (again and others.by_number)
@@ -327,13 +327,17 @@ class RunFrames:
         )
 
     def _without_resource(self) -> Iterator[Skipped]:
+        reason = "its StreamResource document never came"
         for descriptor, seq_nums in self._streamed.without_resource():
             if self._join is None or descriptor not in self._descriptors:
                 continue
             # A frame that was announced lacks a column, and says so itself.
             if not self._join.was_announced(seq_nums.start):
                 self._join.note(seq_nums)
-                yield Skipped(seq_nums.start, len(seq_nums), "its StreamResource document never came")
+                yield Skipped(seq_nums.start, len(seq_nums), reason)
+        for descriptor, count in self._streamed.too_many.items():
+            if descriptor in self._descriptors:
+                yield Skipped(None, count, reason)
 
     def _count(self, descriptor: str) -> int:
         return images_per_event(self._descriptors[descriptor]["data_keys"][self.wanted.frames], {})

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from bluesky_powder.errors import FrameSkipped
@@ -16,27 +16,32 @@ MOST_SPANS = 2**16
 
 
 class FrameTimes:
-    """When the frames of a run were taken, as far as events tell."""
+    """When the frames of a run were taken, as far as events tell.
+
+    Attributes
+    ----------
+    last
+        Highest seq_num.
+    flown
+        Whether there are frames without events.
+    """
 
     def __init__(self) -> None:
         self.last = 0
         self.flown = False
-        self._entries: list[tuple[float, int, bool]] = []
+        self._times = array("d")
+        self._seq_nums = array("q")
+        self._resumed = bytearray()
         self._seq_num = 0
-
-    def __len__(self) -> int:
-        """Return how many times are known."""
-        return len(self._entries)
 
     def note(self, seq_num: int, time: float) -> None:
         """Take the time of a frame's event."""
         resumed = seq_num <= self._seq_num
         self.last, self._seq_num = max(self.last, seq_num), seq_num
-        entry = (time, seq_num, resumed)
-        if self._entries and time < self._entries[-1][0]:
-            insort(self._entries, entry)
-        else:
-            self._entries.append(entry)
+        at = bisect_right(self._times, time)
+        self._times.insert(at, time)
+        self._seq_nums.insert(at, seq_num)
+        self._resumed.insert(at, resumed)
 
     def note_flown(self, seq_num: int) -> None:
         """Take a frame that has no event."""
@@ -44,27 +49,23 @@ class FrameTimes:
 
     def before(self, time: float) -> float:
         """Return the time of the frame before; -inf where there is none."""
-        at = self._at(time)
-        return self._entries[at - 1][0] if at else -math.inf
+        at = bisect_left(self._times, time)
+        return self._times[at - 1] if at else -math.inf
 
     def break_before(self, time: float) -> str:
         """Return why the samples of a frame do not begin with the frame before it; "" where they do."""
-        at = self._at(time)
-        if at == len(self._entries):
+        at = bisect_left(self._times, time)
+        if at == len(self._times):
             return "its time is not known"
-        _, seq_num, resumed = self._entries[at]
-        if resumed:
+        if self._resumed[at]:
             return "it is the first one after a pause"
-        if seq_num != (self._entries[at - 1][1] + 1 if at else 1):
+        if self._seq_nums[at] != (self._seq_nums[at - 1] + 1 if at else 1):
             return "the event before it never came"
         return ""
 
     def latest(self) -> dict[int, float]:
         """Return the time of the latest version of each seq_num."""
-        return {seq_num: time for time, seq_num, _ in self._entries}
-
-    def _at(self, time: float) -> int:
-        return bisect_left(self._entries, (time,))  # type: ignore[type-var]  # a shorter tuple sorts before
+        return dict(zip(self._seq_nums, self._times, strict=True))
 
 
 class TimedSamples:

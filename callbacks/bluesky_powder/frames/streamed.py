@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from bluesky_powder.frames.columns import Column
 from bluesky_powder.frames.further import Successive
 from bluesky_powder.frames.join import MOST_WAITING, Recent
+from bluesky_powder.frames.legal import DocumentError, shown
 from bluesky_powder.frames.resources import StreamResource
 
 Document = Mapping[str, Any]
@@ -48,6 +49,11 @@ class Streamed:
         Descriptor -> name of the stream; None where its StreamDatums are not needed.
     role
         Descriptor and data key -> what makes a resource of its document; None where it is not needed.
+
+    Attributes
+    ----------
+    too_many
+        Descriptor -> how many events' StreamDatums were dropped, because so many waited for StreamResources.
     """
 
     def __init__(self, stream_of: Callable[[str], str | None], role: Role) -> None:
@@ -58,13 +64,16 @@ class Streamed:
         self._files: defaultdict[tuple[str, str], Successive] = defaultdict(Successive)
         self._early: defaultdict[str, list[Document]] = defaultdict(list)
         self._early_count = 0
+        self.too_many: defaultdict[str, int] = defaultdict(int)
 
     def resource(self, document: Document) -> Iterator[Span]:
         """Take a StreamResource; yield what is now together."""
-        if not isinstance(document["data_key"], str):
-            raise TypeError(f"its data_key is {document['data_key']!r}")
-        self._documents[document["uid"]] = document
-        early = self._early.pop(document["uid"], [])
+        uid = document["uid"]
+        known = self._documents.get(uid)
+        if known is not None and known != document:
+            raise DocumentError(f"its uid {shown(uid)} is that of another one; it is left out")
+        self._documents[uid] = document
+        early = self._early.pop(uid, [])
         self._early_count -= len(early)
         for datum in early:
             yield from self.datum(datum)
@@ -77,9 +86,7 @@ class Streamed:
             return
         told = self._documents.get(uid)
         if told is None:
-            if self._early_count < MOST_WAITING:
-                self._early[uid].append(document)
-                self._early_count += 1
+            self._keep(document)
             return
         key = told["data_key"]
         resource = self._resources.get((stream, uid))
@@ -91,6 +98,15 @@ class Streamed:
         seq_nums, indices = (range(document[span]["start"], document[span]["stop"]) for span in ("seq_nums", "indices"))
         self._files[stream, key].place(resource, indices)
         yield Span(descriptor, key, resource, seq_nums, indices)
+
+    def _keep(self, document: Document) -> None:
+        """Keep a StreamDatum until its StreamResource comes."""
+        if self._early_count < MOST_WAITING:
+            self._early[document["stream_resource"]].append(document)
+            self._early_count += 1
+        else:
+            span = document["seq_nums"]
+            self.too_many[document["descriptor"]] += span["stop"] - span["start"]
 
     def without_resource(self) -> Iterator[tuple[str, range]]:
         """Yield descriptor and seq_nums of the StreamDatums whose StreamResource never came."""
