@@ -1,35 +1,54 @@
-"""Images in HDF5 files, also while they are written: one open SWMR handle a file."""
+"""Images in HDF5 files, also while they are written: one open SWMR handle a file, chunks decoded by our own kernels."""
 
-import contextlib
+import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401 - registers the filters that detectors compress with
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
+from bluesky_powder.frames.chunks import Budget, ChunkDamaged, ChunkMissing, Chunks, ReadAhead
 from bluesky_powder.frames.frame import as_images
+from bluesky_powder.frames.handles import Handle, Stamp, refresh
 from bluesky_powder.frames.patience import Patience
 
 MOST_OPEN_FILES = 16
+AHEAD_BYTES = 2**28
+"""What frames that were read ahead may occupy."""
+
+
+class FrameUnwritten(FramesUnavailable):
+    """A frame that was announced, but is not in its file."""
 
 
 class Hdf5Files:
     """Open HDF5 files of one run; the least recently used is closed first.
 
+    Who reads a dataset frame after frame, or stack after stack, finds the next ones read and decoded already.
+
     Parameters
     ----------
     patience
         How long to wait for what is not there yet.
+    ahead_bytes
+        What frames that were read ahead may occupy; 0 reads none ahead.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, *, ahead_bytes: int = AHEAD_BYTES) -> None:
         self._patience = patience
-        self._open: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._open: OrderedDict[Path, _Opened] = OrderedDict()
+        self._budget = Budget(ahead_bytes)
+        self._lock = threading.RLock()
+
+    @property
+    def bytes_ahead(self) -> int:
+        """What frames that were read ahead occupy."""
+        return self._budget.held
 
     def read(self, path: Path, dataset: str, index: int, count: int) -> NDArray[Any]:
         """Return the images of one event.
@@ -46,84 +65,179 @@ class Hdf5Files:
         Returns
         -------
         ndarray
-            (k, rows, columns).
+            (k, rows, columns), of the file's dtype.
 
         Raises
         ------
         FramesUnavailable
             If the file is missing, damaged, or does not have the frame in time.
         """
-        return as_images(self._patience.until_read(str(path), lambda: self._try(path, dataset, index, count)))
+        return as_images(self._read(path, dataset, index, index + 1, count))
+
+    def read_stack(self, path: Path, dataset: str, start: int, stop: int, count: int = 1) -> NDArray[Any]:
+        """Return the images of events that follow each other; all chunks are decoded right into one array.
+
+        Parameters
+        ----------
+        path, dataset
+            As in `read`.
+        start, stop
+            Number of the first event, and that after the last one.
+        count
+            Images an event, k.
+
+        Returns
+        -------
+        ndarray
+            ((stop - start) * k, rows, columns), of the file's dtype.
+
+        Raises
+        ------
+        FramesUnavailable
+            As in `read`; one frame that cannot be had is enough.
+        """
+        rows = self._read(path, dataset, start, stop, count)
+        return as_images(rows.reshape(-1, *rows.shape[2:]) if rows.ndim == 4 else rows)
+
+    def frames(self, path: Path, dataset: str, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Yield the frames of a dataset (n, rows, columns) one by one, (rows, columns).
+
+        Raises
+        ------
+        FramesUnavailable
+            As in `read`.
+        """
+        for index in range(start, stop):
+            yield self.read(path, dataset, index, 1)[0]
 
     def close(self) -> None:
-        """Close all files."""
-        while self._open:
-            self._forget(next(iter(self._open)))
+        """Close all files; what is being read ahead is given up first."""
+        with self._lock:
+            while self._open:
+                self._forget(next(iter(self._open)))
 
-    def _try(self, path: Path, dataset: str, index: int, count: int) -> NDArray[Any]:
-        try:
-            return self._read_once(path, dataset, index, count)
-        except FramesUnavailable:
-            self._forget(path)  # a new handle sees what an old one may not
-            raise
-        except Exception as error:
-            self._forget(path)
-            raise FramesUnavailable(f"{path}: dataset {dataset} cannot be read: {error}") from error
+    def _read(self, path: Path, dataset: str, start: int, stop: int, count: int) -> NDArray[Any]:
+        return self._patience.until_read(str(path), lambda: self._try(path, dataset, start, stop, count))
 
-    def _read_once(self, path: Path, dataset: str, index: int, count: int) -> NDArray[Any]:
-        node = self._file(path).get(dataset)
-        if not isinstance(node, h5py.Dataset):
-            raise FramesUnavailable(f"{path} has no dataset {dataset} (yet)")
-        if node.ndim == 2 and index == 0 and count == 1:
+    def _try(self, path: Path, dataset: str, start: int, stop: int, count: int) -> NDArray[Any]:
+        with self._lock:
+            try:
+                return self._read_once(path, dataset, start, stop, count)
+            except FramesUnavailable:
+                self._forget(path)  # a new handle sees what an old one may not
+                raise
+            except Exception as error:
+                self._forget(path)
+                raise FramesUnavailable(f"{path}: dataset {dataset} cannot be read: {error}") from error
+
+    def _read_once(self, path: Path, dataset: str, start: int, stop: int, count: int) -> NDArray[Any]:
+        source = self._file(path).source(dataset)
+        node = source.node
+        if node.ndim == 2 and (start, stop, count) == (0, 1, 1):
             return np.asarray(node[()])
-        first, stop = (index * count, (index + 1) * count) if node.ndim == 3 else (index, index + 1)
-        if node.shape[0] < stop:
-            node.id.refresh()
-        if node.shape[0] < stop:
-            raise FramesUnavailable(f"{path}: {dataset} has {node.shape[0]} frames, number {stop - 1} is not there")
-        images = np.asarray(node[first:stop])
-        if _may_be_unwritten(images, node.fillvalue):
-            _check_written(path, node, first, stop)
-        return images
-
-    def _file(self, path: Path) -> h5py.File:
-        file = self._open.get(path)
-        if file is not None:
-            self._open.move_to_end(path)
-            return file
+        first, last = (start * count, stop * count) if node.ndim == 3 else (start, stop)
+        rows, hidden = source.rows(last)
+        if rows < last:
+            raise FramesUnavailable(f"{path}: {dataset} has {rows} frames, number {last - 1} is not there{hidden}")
+        if source.ahead is None:
+            return _read_by_hdf5(path, node, first, last)
         try:
-            _check_whole(path)
-            # SWMR opens finished files too, and those that a crashed writer has left marked as open; and it does not
-            # keep the file locked against its writer.
-            file = h5py.File(path, "r", libver="latest", swmr=True)
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
-        self._open[path] = file
+            return source.ahead.read(first, last, rows)
+        except ChunkMissing as error:
+            raise _unwritten(path, node, error.args[0]) from None
+        except ChunkDamaged as error:
+            raise FramesUnavailable(f"{path}: frame {first} of {node.name} is damaged: {error}") from error
+
+    def _file(self, path: Path) -> "_Opened":
+        opened = self._open.get(path)
+        if opened is not None and not opened.outdated:
+            self._open.move_to_end(path)
+            return opened
+        self._forget(path)
+        opened = self._open[path] = _Opened(Handle.open(path), self._budget)
         while len(self._open) > MOST_OPEN_FILES:
             self._forget(next(iter(self._open)))
-        return file
+        return opened
 
     def _forget(self, path: Path) -> None:
-        file = self._open.pop(path, None)
-        if file is not None:
-            with contextlib.suppress(Exception):  # a damaged file may not even close
-                file.close()
+        opened = self._open.pop(path, None)
+        if opened is not None:
+            opened.close()
 
 
-def _check_whole(path: Path) -> None:
-    """Refuse a finished file that is shorter than it says: read with SWMR, the missing frames would be zeros.
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One dataset: of the file that was opened, or of one that it links to.
 
-    A file that is being written fails this way of opening for other reasons, and is none of its business.
+    Attributes
+    ----------
+    node
+        The dataset.
+    stamp
+        Of the file that it is in.
+    settled
+        Whether that file is finished.
+    ahead
+        Reads its chunks; None where HDF5 has to.
     """
-    try:
-        h5py.File(path, "r", locking=False).close()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if "truncated" in str(error):
-            raise FramesUnavailable(f"{path} is truncated: {error}") from error
+
+    node: h5py.Dataset
+    stamp: Stamp
+    settled: bool
+    ahead: ReadAhead | None
+
+    @classmethod
+    def of(cls, handle: Handle, dataset: str, budget: Budget) -> "_Source":
+        """Return a dataset of an open file."""
+        node = handle.dataset(dataset)
+        home = Path(node.file.filename)
+        linked = home != Path(handle.file.filename)
+        stamp = Stamp.of(home) if linked else handle.stamp
+        settled = stamp.settled() if linked else handle.settled
+        chunks = Chunks.of(node)
+        return cls(node, stamp, settled, None if chunks is None else ReadAhead(chunks, budget, settled=settled))
+
+    def rows(self, wanted: int) -> tuple[int, str]:
+        """Return how many rows there are, looked up anew where that may matter, and what may hide some."""
+        hidden = False
+        if self.node.shape[0] < wanted or (self.ahead is not None and not self.settled):
+            hidden = not refresh(self.node)
+        return self.node.shape[0], "; it is open elsewhere in this process, which hides what is new" if hidden else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An open file with the datasets that were read from it."""
+
+    handle: Handle
+    budget: Budget
+    sources: dict[str, _Source] = field(default_factory=dict)
+
+    def source(self, dataset: str) -> _Source:
+        """Return a dataset."""
+        if dataset not in self.sources:
+            self.sources[dataset] = _Source.of(self.handle, dataset, self.budget)
+        return self.sources[dataset]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether one of the files is another one now."""
+        stamps = {self.handle.stamp: self.handle.settled, **{s.stamp: s.settled for s in self.sources.values()}}
+        return any(stamp.outdated(settled=settled) for stamp, settled in stamps.items())
+
+    def close(self) -> None:
+        """Give the file back, once nothing reads ahead in it."""
+        for source in self.sources.values():
+            if source.ahead is not None:
+                source.ahead.drop()
+        self.handle.release()
+
+
+def _read_by_hdf5(path: Path, node: h5py.Dataset, first: int, stop: int) -> NDArray[Any]:
+    images = np.asarray(node[first:stop])
+    if _may_be_unwritten(images, node.fillvalue):
+        _check_written(path, node, first, stop)
+    return images
 
 
 def _may_be_unwritten(images: NDArray[Any], fill: Any) -> bool:
@@ -145,7 +259,11 @@ def _check_written(path: Path, node: h5py.Dataset, first: int, stop: int) -> Non
     for row in range(first - first % deep, stop, deep):
         chunk = node.id.get_chunk_info_by_coord((row, *(0,) * (node.ndim - 1)))
         if chunk.byte_offset is None or chunk.byte_offset + chunk.size > size:
-            raise FramesUnavailable(f"{path}: frame {row} of {node.name} was announced but is not written")
+            raise _unwritten(path, node, max(row, first))
+
+
+def _unwritten(path: Path, node: h5py.Dataset, row: int) -> FrameUnwritten:
+    return FrameUnwritten(f"{path}: frame {row} of {node.name} was announced but is not written")
 
 
 @dataclass(frozen=True, slots=True)
