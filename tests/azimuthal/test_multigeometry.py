@@ -231,3 +231,60 @@ def test_multigeometry_merges_different_detectors_and_wavelengths():
     np.testing.assert_array_equal(merger.pattern.sums, first.sums + second.sums)
     assert merger.pattern.wavelength is None
     assert merger.mean_frames.frames == 2
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+@pytest.mark.parametrize(
+    ("dtype", "dead"), [("u4", "none"), ("u4", "always"), ("u2", "later"), ("i4", "always"), ("f4", "none")]
+)
+def test_frames_integrated_and_added_together_have_the_bits_of_one_by_one(splitting, dtype, dead):
+    rng = np.random.default_rng(11)
+    frames = rng.poisson(30, (21, *SHAPE)).astype(dtype)
+    if dead == "always":
+        frames[:, 3, 4:9] = 7000
+    if dead == "later":
+        frames[13:, 8, 8] = 7000  # in the middle of a batch
+    engine = az.Integrator(geometry(), BINS, splitting=splitting, dummy=7000 if dead != "none" else None)
+    other = az.Integrator(geometry(3.0), BINS, splitting=splitting)
+    monitors = rng.integers(1, 5, 21).astype(float)
+    together, single = az.MeanFrames(), az.MeanFrames()
+    for sums in (together, single):
+        sums.add(other, rng.poisson(30, SHAPE) * 0 + 5)
+    patterns, means = together.integrate(engine, frames, monitors, follow=True)
+    for k, frame in enumerate(frames):
+        single.add(engine, frame, monitor=monitors[k])
+        assert patterns[k].sums.tobytes() == engine.integrate(frame, monitor=monitors[k]).sums.tobytes()
+        assert means[k].sums.tobytes() == single.pattern.sums.tobytes()
+        assert means[k].masked_pixels == single.pattern.masked_pixels
+    assert together.frames == single.frames == 22
+    silent = az.MeanFrames()
+    silent.add(other, np.full(SHAPE, 5))
+    assert silent.integrate(engine, frames, monitors) is not None
+    assert silent.pattern.sums.tobytes() == single.pattern.sums.tobytes()
+    together.remove(engine, frames[20], monitor=monitors[20])
+    if dtype != "f4":
+        assert together.pattern.sums.tobytes() == means[19].sums.tobytes()
+
+
+def test_extend_merges_what_add_merges():
+    rng = np.random.default_rng(12)
+    angles = [0.0, 4.0, 8.0, 4.0, 12.0, 16.0, 0.0, 20.0, 24.0, 28.0]
+    frames, monitors = rng.poisson(30, (len(angles), *SHAPE)).astype(np.uint32), rng.uniform(1, 2, len(angles))
+    frames[2, 5] = 2**32 - 1
+    together, single = (az.MultiGeometry(BINS, splitting="full", dummy=-1) for _ in range(2))
+    patterns = together.extend(((geometry(a), f) for a, f in zip(angles, frames, strict=True)), monitor=monitors)
+    for angle, frame, monitor, pattern in zip(angles, frames, monitors, patterns, strict=True):
+        assert single.add(geometry(angle), frame, monitor=monitor).sums.tobytes() == pattern.sums.tobytes()
+    assert together.pattern.sums.tobytes() == single.pattern.sums.tobytes()
+    assert together.mean_frame_pattern.sums.tobytes() == single.mean_frame_pattern.sums.tobytes()
+    assert together.integrators.misses == 8
+    with pytest.raises(FrameError, match="shape"):
+        together.extend([(geometry(0.0), frames[0]), (geometry(0.0), frames[0, 1:])])
+
+
+def test_cache_keeps_to_its_budget_over_many_positions():
+    cache = az.IntegratorCache(BINS, byte_budget=10 * integrator().nbytes, splitting="no")
+    for k in range(200):
+        cache.integrator(geometry(0.05 * k)).integrate(np.ones(SHAPE, np.uint16))
+        assert cache.nbytes <= cache.byte_budget
+    assert (cache.hits, cache.misses, cache.dropped) == (0, 200, 200 - len(cache))

@@ -53,11 +53,27 @@ def load_counts(frame, columns, box, low, high, masked, out):
     return lost
 
 
+@njit(nogil=True, cache=True, inline="always")
+def run_totals(lines, width, totals, hidden):
+    """Add `WIDTH` lines of counts to int64 `totals`, one after the other, and write the totals after each over it.
+
+    Totals of ``hidden`` pixels (or none) are written as 0.
+    """
+    for f in range(WIDTH):
+        line = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
+        for j in range(width):
+            totals[j] += np.int64(line[j])
+            line[j] = np.float64(totals[j])
+        for j in range(hidden.size):
+            if hidden[j]:
+                line[j] = 0.0
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
+def load_mixed(frames, columns, box, low, high, masked, lines, out, lost, totals, rarely, out_totals):
     """Read a tile of `WIDTH` flat frames, interleaved pixel by pixel; ``lost`` (WIDTH,) is how many are left out.
 
-    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch.
+    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch. Totals are run where there are any, and interleaved where asked for.
     """
     r0, r1, c0, c1 = box
     lost[:] = 0
@@ -69,6 +85,12 @@ def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
             lost[f] += load_line(frames[f, first : first + c1 - c0], low, high, hidden, to)
         for j in range(0, c1 - c0, WIDTH):
             transpose(lines, j, TILE_COLUMNS, out, ((i - r0) * TILE_COLUMNS + j) * WIDTH)
+        if totals is not None:
+            seldom = rarely[first : first + c1 - c0] if rarely.size else rarely
+            run_totals(lines, c1 - c0, totals[first : first + c1 - c0], seldom)
+            if out_totals is not None:
+                for j in range(0, c1 - c0, WIDTH):
+                    transpose(lines, j, TILE_COLUMNS, out_totals, ((i - r0) * TILE_COLUMNS + j) * WIDTH)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -208,6 +230,10 @@ def add_batch(
     sums,
     lost_sums,
     lost,
+    totals,
+    rarely,
+    total_sums,
+    mixed_totals,
 ):
     """Add `WIDTH` raw frames, (WIDTH, pixels), at once, each as `add_frame` does.
 
@@ -221,6 +247,14 @@ def add_batch(
         (WIDTH, bins, 4).
     lost
         (WIDTH,) int64, is added to.
+    totals
+        (pixels,) int64, to which the frames' counts are added as well; or None.
+    rarely
+        (pixels,) bool, or (0,): pixels that ``total_sums`` leave out.
+    total_sums
+        Like `sums`, receives the sums of the totals after each frame; or None.
+    mixed_totals
+        (TILE_PIXELS * WIDTH,) float64, scratch; None where ``total_sums`` is.
     """
     rows, columns = shape
     across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
@@ -231,10 +265,13 @@ def add_batch(
         if tile_ptr[t] == tile_ptr[t + 1]:
             continue
         box = tile_box(first_tile + t, across, rows, columns)
-        load_mixed(frames, columns, box, low, high, masked, lines, mixed, here)
+        load_mixed(frames, columns, box, low, high, masked, lines, mixed, here, totals, rarely, mixed_totals)
         load_norm(norm, columns, box, n)
         for r in range(tile_ptr[t], tile_ptr[t + 1]):
-            add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, sums, np.int64(row_bins[r]) * (4 * WIDTH))
+            at = np.int64(row_bins[r]) * (4 * WIDTH)
+            add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, sums, at)
+            if total_sums is not None:
+                add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed_totals, total_sums, at)
         if not here.any():
             continue
         for f in range(WIDTH):
@@ -275,6 +312,25 @@ def add_constants(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape
             sums[at, 1] += weight
             sums[at, 2] += square
             sums[at, 3] += own
+
+
+@njit(nogil=True, cache=True)
+def weigh_flagged(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, norm, chosen, sums):
+    """Add N, W, Q and the sum of c^2 of chosen pixels to `sums` (1, bins, 4), as `add_frame` does for left out ones."""
+    rows, columns = shape
+    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    n, flags, members = np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS, np.bool_), np.ones(1, np.bool_)
+    for t in range(tile_ptr.size - 1):
+        box = tile_box(first_tile + t, across, rows, columns)
+        some = False
+        for i in range(box[0], box[1]):
+            for j in range(box[2], box[3]):
+                flags[(i - box[0]) * TILE_COLUMNS + j - box[2]] = chosen[i * columns + j]
+                some |= chosen[i * columns + j]
+        if some:
+            load_norm(norm, columns, box, n)
+            rest = (row_bins, row_ptr, pixels)
+            weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, sums)
 
 
 @njit(nogil=True, cache=True, inline="always")

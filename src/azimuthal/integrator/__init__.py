@@ -27,7 +27,7 @@ from azimuthal.integrator.frame import (
     of_frame,
 )
 from azimuthal.integrator.shares import check_bins, share_pixels
-from azimuthal.integrator.summing import NO_MASK, NOTHING, Corrections, Summing
+from azimuthal.integrator.summing import NO_MASK, NOTHING, Corrections, Summing, Totals
 from azimuthal.outliers.rules import ClipModel, FrameKeywords
 from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
 from azimuthal.splitting import Splitting, check_splitting
@@ -254,12 +254,12 @@ class Integrator:
         """
         if seldom is None:
             sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
-            return self.pattern_of(_scaled(sums, monitor), masked_pixels)
+            return self.pattern_of_totals(sums, monitor, masked_pixels)
         pixels, seen = seldom
         rarely = np.zeros(counts.size, np.bool_)
         rarely[pixels] = True
         sums, _ = self._summing.raw(counts, rarely, 1, 0, frames)
-        return self.pattern_of(_scaled(sums, monitor) + self._summing.some(pixels, counts, seen), masked_pixels)
+        return self.pattern_of_totals(sums, monitor, masked_pixels, (pixels, counts, seen))
 
     def integrate_sums(
         self, signal: NDArray[Any], variance: NDArray[np.float64], monitor: NDArray[np.float64], masked_pixels: int = 0
@@ -368,6 +368,49 @@ class Integrator:
         sums, lost = self._summing.corrected(values.ravel(), masked, low, high, corrections)
         return self.pattern_of(sums, self._static_masked + lost)
 
+    def integrate_into(self, frames: NDArray[Any], monitors: Sequence[float], totals: Totals) -> list[Any]:
+        """Integrate `WIDTH` frames of unsigned counts, adding them to `totals` on the way.
+
+        Parameters
+        ----------
+        frames
+            (WIDTH, rows, columns).
+        monitors
+            One for each frame.
+        totals
+            Is changed; see `Totals`.
+        """
+        values, low, high = self.kernel_frames(frames)
+        results = self._summing.batch(values.reshape(WIDTH, -1), None, low, high, totals)
+        return self._patterns_of(results, monitors)
+
+    def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[NDArray[np.float64], bool]:
+        """Return what `Summing.weights_of` does."""
+        return self._summing.weights_of(pixels)
+
+    def pattern_of_totals(
+        self,
+        sums: NDArray[np.float64],
+        monitor: float,
+        masked_pixels: int,
+        seldom: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None = None,
+    ) -> Any:
+        """Return the pattern of sums over frames for a monitor of 1, with what is known of pixels seen seldom.
+
+        Parameters
+        ----------
+        sums
+            (7, bins), of all other pixels.
+        monitor, masked_pixels
+            As for `integrate_counts`.
+        seldom
+            Pixels, the counts of all pixels, and the sums of monitors of the pixels.
+        """
+        scaled = _scaled(sums, monitor)
+        if seldom is not None and seldom[2].any():
+            scaled += self._summing.some(*seldom)
+        return self.pattern_of(scaled, masked_pixels)
+
     def _integrate_batch(
         self, frames: NDArray[Any], monitors: Sequence[float], mask: ArrayLike | None, first: int, n: int
     ) -> list[Any]:
@@ -377,7 +420,9 @@ class Integrator:
             planes = [of_frame(mask, first + k, n, "mask") for k in range(WIDTH)]
             masked = np.stack([checked_mask("mask", plane, self.shape).ravel() for plane in planes])
         values, low, high = self.kernel_frames(frames)
-        results = self._summing.batch(values.reshape(WIDTH, -1), masked, low, high)
+        return self._patterns_of(self._summing.batch(values.reshape(WIDTH, -1), masked, low, high), monitors)
+
+    def _patterns_of(self, results: list[tuple[NDArray[np.float64], int]], monitors: Sequence[float]) -> list[Any]:
         return [
             self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
             for (sums, lost), monitor in zip(results, monitors, strict=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from azimuthal import threads
 from azimuthal.csr import Band, TiledMatrix, kernels
+from azimuthal.csr.tiles import TILE_PIXELS
 from azimuthal.csr.vectors import WIDTH
 from azimuthal.pattern import SUMS
 
@@ -36,6 +37,34 @@ class Corrections:
     dark_variance: Floats = field(default_factory=lambda: NOTHING)
     variance: Floats = field(default_factory=lambda: NOTHING)
     monitor: Floats = field(default_factory=lambda: np.ones(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Counts summed over frames, which a batch adds its frames to.
+
+    Attributes
+    ----------
+    counts
+        (pixels,) int64; is added to.
+    frames
+        How many are in them.
+    rarely
+        (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`.
+    rare_weights
+        N, W, Q and the sum of c^2 over these pixels, (bins, 4); None where there are none.
+    follow
+        Whether the totals are to be summed after each frame.
+    sums
+        Then receives, for each frame, all seven sums of the totals for a monitor of 1, as `Summing.raw` makes them.
+    """
+
+    counts: NDArray[np.int64]
+    frames: int = 0
+    rarely: NDArray[np.bool_] = field(default_factory=lambda: NO_MASK)
+    rare_weights: Floats | None = None
+    follow: bool = False
+    sums: list[Floats] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +115,30 @@ class Summing:
         return sums, lost
 
     def batch(
-        self, frames: NDArray[Any], masked: NDArray[np.bool_] | None, low: Any, high: Any
+        self,
+        frames: NDArray[Any],
+        masked: NDArray[np.bool_] | None,
+        low: Any,
+        high: Any,
+        totals: Totals | None = None,
     ) -> list[tuple[Floats, int]]:
-        """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit."""
+        """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit.
+
+        Where there are totals, the frames are added to them, and `Totals.sums` are made.
+        """
         matrix = self.matrix
         hidden = np.empty((WIDTH, 0), np.bool_) if masked is None else masked
 
-        def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64], Floats | None]:
             sums, lost_sums = np.zeros(matrix.n_bins * 4 * WIDTH), np.zeros((WIDTH, matrix.n_bins, 4))
             lost = np.zeros(WIDTH, np.int64)
             common = (*band.arrays, matrix.shape, frames, hidden, low, high)
-            kernels.add_batch(*common, self.norm, matrix.used, sums, lost_sums, lost)
-            return sums, lost_sums, lost
+            total_sums, room = None, None
+            if totals is not None and totals.follow:
+                total_sums, room = np.zeros(sums.size), np.zeros(TILE_PIXELS * WIDTH)
+            into = (None, NO_MASK) if totals is None else (totals.counts, totals.rarely)
+            kernels.add_batch(*common, self.norm, matrix.used, sums, lost_sums, lost, *into, total_sums, room)
+            return sums, lost_sums, lost, total_sums
 
         parts = self._over_bands(add)
         lost = np.sum([part[2] for part in parts], axis=0)
@@ -109,7 +150,24 @@ class Summing:
             if poor is not None:
                 complete[:, poor] = self.corrected(frames[f], hidden[f], low, high, Corrections())[0][:, poor]
             results.append((complete, int(lost[f])))
+        if totals is not None and totals.follow:
+            sums = _add_up([part[3] for part in parts]).reshape(matrix.n_bins, 4, WIDTH)
+            for f in range(WIDTH):
+                totals.sums.append(self._complete(sums[:, :, f], totals.rare_weights, totals.frames + f + 1)[0])
         return results
+
+    def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[Floats, bool]:
+        """Sum N, W, Q and c^2 over some pixels, (bins, 4), and tell whether a bin would lose most of its pixels."""
+        matrix = self.matrix
+
+        def add(band: Band) -> Floats:
+            sums = np.zeros((1, matrix.n_bins, 4))
+            kernels.weigh_flagged(*band.arrays, matrix.shape, self.norm, pixels, sums)
+            return sums[0]
+
+        lost = _add_up(self._over_bands(add))
+        left = self.constants[:, 0] - lost[:, 0]
+        return lost, bool(((left > 0) & (left < 0.5 * self.constants[:, 0])).any())
 
     def corrected(
         self,

@@ -1,16 +1,18 @@
 """Many geometries, one set of bins: merged patterns and mean frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from azimuthal import threads
 from azimuthal.bins import RadialBins
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
-from azimuthal.integrator.frame import of_frame
+from azimuthal.integrator.frame import as_frames, checked_monitors, of_frame
 from azimuthal.multigeometry.cache import IntegratorCache
 from azimuthal.multigeometry.mean_frame import MeanFrames
 from azimuthal.pattern import Pattern, union
@@ -82,8 +84,13 @@ class MultiGeometry:
             If a frame does not fit; nothing of it is merged.
         """
         integrator = self.integrators.integrator(geometry, flat)
-        stack = np.asarray(frames)
+        stack = as_frames(frames)
         given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
+        if stack.ndim == 3 and all(value is None for value in given.values()):
+            plain, _ = self.mean_frames.integrate(integrator, stack, checked_monitors(monitor, len(stack)))
+            for pattern in plain:
+                self._take_in(pattern)
+            return plain
         patterns = integrator.integrate(stack, monitor=monitor, **given)
         if not isinstance(patterns, list):
             self._merge(integrator, stack, monitor, patterns, given)
@@ -94,6 +101,44 @@ class MultiGeometry:
             for name in ("variance", "mask"):
                 own[name] = of_frame(given[name], k, len(patterns), name)
             self._merge(integrator, stack[k], monitors[k], pattern, own)
+        return patterns
+
+    def extend(self, exposures: Iterable[tuple[Geometry, ArrayLike]], **keywords: Any) -> list[Pattern]:
+        """Merge a frame of each of many geometries, several of them at a time; what comes out is what `add` gives.
+
+        Parameters
+        ----------
+        exposures
+            Geometries, each with its frame, (rows, columns); they may come from a generator.
+        **keywords
+            As for `add`, the same for all; ``monitor`` may have one value for each.
+
+        Returns
+        -------
+        list of Pattern
+            Of each frame.
+
+        Raises
+        ------
+        FrameError
+            If a frame does not fit; what came before it is merged.
+        """
+        given = dict(keywords)
+        monitors, flat = given.pop("monitor", 1.0), given.pop("flat", None)
+        single = np.ndim(monitors) == 0
+
+        def integrate(exposure: tuple[int, tuple[Geometry, ArrayLike]]) -> tuple[Any, Any, float, Pattern]:
+            k, (geometry, frame) = exposure
+            integrator = self.integrators.integrator(geometry, flat)
+            monitor = monitors if single else np.asarray(monitors)[k]
+            return integrator, frame, monitor, integrator.integrate(frame, monitor=monitor, **given)
+
+        patterns: list[Pattern] = []
+        numbered = enumerate(exposures)
+        while some := list(islice(numbered, 4 * threads.thread_count())):
+            for integrator, frame, monitor, pattern in threads.each(integrate, some):
+                self._merge(integrator, frame, monitor, pattern, given)
+                patterns.append(pattern)
         return patterns
 
     @property
@@ -115,5 +160,8 @@ class MultiGeometry:
         return self.mean_frames.pattern
 
     def _merge(self, integrator: Any, frame: Any, monitor: Any, pattern: Pattern, given: dict[str, Any]) -> None:
-        self.mean_frames.add(integrator, frame, monitor=float(monitor), **given)
+        self.mean_frames.add(integrator, frame, monitor=float(monitor), pattern=pattern, **given)
+        self._take_in(pattern)
+
+    def _take_in(self, pattern: Pattern) -> None:
         self._pattern = pattern if self._pattern is None else union((self._pattern, pattern))

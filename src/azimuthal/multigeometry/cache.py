@@ -25,6 +25,11 @@ class IntegratorCache:
     **keywords
         As for `Integrator`.
 
+    Attributes
+    ----------
+    hits, misses, dropped
+        How many integrators were at hand, had to be made, and went to keep to the budget.
+
     Raises
     ------
     BinningError
@@ -41,9 +46,11 @@ class IntegratorCache:
         self.byte_budget = byte_budget
         self.hits = 0
         self.misses = 0
+        self.dropped = 0
         self._keywords = keywords
         self._lock = threading.Lock()
         self._integrators: OrderedDict[IntegratorKey, Integrator] = OrderedDict()
+        self._sizes: dict[IntegratorKey, int] = {}
 
     def __len__(self) -> int:
         """Return the number of integrators kept."""
@@ -52,7 +59,7 @@ class IntegratorCache:
     @property
     def nbytes(self) -> int:
         """Bytes that the kept integrators occupy."""
-        return sum(integrator.nbytes for integrator in self._integrators.values())
+        return sum(self._sizes.values())
 
     def integrator(self, geometry: Geometry, flat: ArrayLike | None = None) -> Integrator:
         """Return the integrator of `geometry`, built at first need.
@@ -75,12 +82,16 @@ class IntegratorCache:
             if known is not None:
                 self.hits += 1
                 self._integrators.move_to_end(key)
+                self._sizes[key] = known.nbytes  # what is computed at first need has grown it
                 return known
             self.misses += 1
         keywords = self._keywords if flat is None else {**self._keywords, "flat": flat}
         made = Integrator(geometry, self.bins, **keywords)
         with self._lock:
             self._integrators[key] = made
+            self._sizes[key] = made.nbytes
             while len(self._integrators) > 1 and self.nbytes > self.byte_budget:
-                self._integrators.popitem(last=False)
+                oldest, _ = self._integrators.popitem(last=False)
+                del self._sizes[oldest]
+                self.dropped += 1
         return made

@@ -6,15 +6,18 @@ out again exactly. What does not fit the byte budget is spooled to a scratch fil
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from azimuthal.csr.vectors import WIDTH
 from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
 from azimuthal.integrator import Integrator, IntegratorKey, checked_monitor
+from azimuthal.integrator.frame import checked_monitors
 from azimuthal.multigeometry.pixel_sums import PixelSums
 from azimuthal.multigeometry.scratch import Scratch
 from azimuthal.pattern import Pattern, union
@@ -73,7 +76,15 @@ class MeanFrames:
         """Bytes of pixel sums in memory."""
         return sum(sums.nbytes for sums in self._live.values())
 
-    def add(self, integrator: Integrator, frame: ArrayLike, *, monitor: float = 1.0, **given: Any) -> None:
+    def add(
+        self,
+        integrator: Integrator,
+        frame: ArrayLike,
+        *,
+        monitor: float = 1.0,
+        pattern: Pattern | None = None,
+        **given: Any,
+    ) -> None:
         """Add a frame to the sums of the integrator's geometry.
 
         Parameters
@@ -82,6 +93,8 @@ class MeanFrames:
             Of the frame's geometry; one integrator a geometry.
         frame, monitor
             As for `Integrator.integrate`.
+        pattern
+            The frame's own pattern, where it is at hand: it is the mean frame's as long as there is no other frame.
         **given
             dark, dark_variance, variance, mask as for `Integrator.integrate`.
 
@@ -91,6 +104,81 @@ class MeanFrames:
             If the frame does not fit; the sums are as before.
         """
         self._change(1, integrator, frame, monitor, given)
+        counts = all(value is None for name, value in given.items() if name != "mask")
+        if pattern is not None and counts and self._frames[integrator.key] == 1:
+            self._patterns[integrator.key] = pattern
+
+    def integrate(
+        self,
+        integrator: Integrator,
+        frames: NDArray[Any],
+        monitors: Sequence[float],
+        *,
+        follow: bool = False,
+    ) -> tuple[list[Any], list[Any]]:
+        """Integrate frames of one geometry, (n, rows, columns), and add them, eight at a time where that is possible.
+
+        The sums, and every pattern, have the bits that `Integrator.integrate`, `add` and `pattern` give one by one.
+
+        Parameters
+        ----------
+        integrator
+            Of the frames' geometry.
+        frames
+            Counts, without dark or mask of their own.
+        monitors
+            One for each frame.
+        follow
+            Whether `pattern` is wanted as it is after each frame.
+
+        Returns
+        -------
+        patterns, means
+            Of each frame; and, with `follow`, `pattern` after each, else none.
+
+        Raises
+        ------
+        FrameError
+            If a frame does not fit; those before it are in the sums.
+        """
+        factors = checked_monitors(monitors, len(frames))
+        patterns: list[Any] = []
+        means: list[Any] = []
+        while len(patterns) < len(frames):
+            k = len(patterns)
+            batch = frames[k : k + WIDTH], factors[k : k + WIDTH]
+            together = self._add_batch(integrator, *batch, follow) if len(batch[0]) == WIDTH else None
+            if together is not None:
+                patterns += together[0]
+                means += together[1]
+                continue
+            # The first frames of a geometry tell which pixels are dead; a batch with others goes one by one.
+            for frame, factor in zip(*batch, strict=True):
+                patterns.append(integrator.integrate(frame, monitor=factor))
+                self.add(integrator, frame, monitor=factor)
+                if follow:
+                    means.append(self.pattern)
+                if k == 0 and len(patterns) == 1:
+                    break
+        return patterns, means
+
+    def _add_batch(
+        self, integrator: Integrator, frames: NDArray[Any], monitors: Sequence[float], follow: bool
+    ) -> tuple[list[Any], list[Any]] | None:
+        key = integrator.key
+        self._turn_to(integrator)
+        sums = self._sums_of(integrator)
+        together = sums.add_batch(integrator, self._used, monitors, frames, follow)
+        if together is None:
+            return None
+        patterns, means = together
+        self._note(key, len(sums.monitors))
+        if means:
+            self._patterns[key] = means[-1]
+            others = self._union_without(key, self._keys())
+            means = means if others is None else [union((others, mean)) for mean in means]
+        self._keep_to_budget()
+        return patterns, means
 
     def remove(self, integrator: Integrator, frame: ArrayLike, *, monitor: float = 1.0, **given: Any) -> None:
         """Take a frame out again, exactly; arguments as for `add`.
@@ -147,13 +235,17 @@ class MeanFrames:
         self._turn_to(integrator)
         sums = self._sums_of(integrator)
         sums.add(integrator, self._used, sign, factor, frame, **{k: v for k, v in given.items() if v is not None})
-        self._patterns.pop(key, None)
-        if not self._frames.get(key):
-            self._frames.pop(key, None)  # so that it goes to the end of the order
-        self._frames[key] = len(sums.monitors)
+        self._note(key, len(sums.monitors))
         if sign < 0:
             self._others = None
         self._keep_to_budget()
+
+    def _note(self, key: IntegratorKey, frames: int) -> None:
+        """Note how many frames a geometry has now; its pattern is to be made anew."""
+        self._patterns.pop(key, None)
+        if not self._frames.get(key):
+            self._frames.pop(key, None)  # so that it goes to the end of the order
+        self._frames[key] = frames
 
     def _keys(self) -> list[IntegratorKey]:
         """Return the keys of geometries that hold frames, in the order of their first frames."""

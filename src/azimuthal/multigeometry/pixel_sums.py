@@ -1,6 +1,9 @@
 """The frames of one geometry, summed pixel by pixel."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from azimuthal import threads
 from azimuthal.errors import FrameError
 from azimuthal.integrator import Integrator
+from azimuthal.integrator.summing import Totals
 from azimuthal.multigeometry import kernels
 
 NOT_EXACT = "remove: these sums are not whole numbers, so a frame cannot be taken out exactly; add the rest afresh"
@@ -44,6 +48,7 @@ class PixelSums:
         self.missed: NDArray[np.int64] | None = None
         self.monitors: list[float] = []
         self.masked_pixels = 0
+        self._weighed: tuple[Any, ...] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -89,6 +94,70 @@ class PixelSums:
         else:
             self.monitors.remove(monitor)
 
+    def add_batch(
+        self,
+        integrator: Integrator,
+        used: NDArray[np.bool_],
+        monitors: Sequence[float],
+        frames: NDArray[Any],
+        follow: bool,
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Integrate `WIDTH` frames of counts and add them, in one pass; None, with nothing changed, if not that simple.
+
+        It is where all frames lack the same pixels as those before them: a detector's dead ones.
+
+        Returns
+        -------
+        patterns, means
+            Of the frames; and, with `follow`, of the sums after each, with the bits of `pattern`.
+        """
+        missed = np.empty(0, np.int64) if self.missed is None else self.missed
+        if self.variance is not None or self.signal.dtype != np.int64 or (missed.size and integrator.read_noise > 0):
+            return None
+        values, low, high = integrator.kernel_frames(frames)
+        if values.dtype.kind != "u":
+            return None
+        flat = values.reshape(len(values), -1)
+        at_missed = flat[:, missed]
+        if not ((at_missed >= low) & (at_missed <= high)).all():
+            return None
+        totals = Totals(self.signal, len(self.monitors), follow=follow)
+        if missed.size and follow:
+            rarely, (weights, poor) = self._rarely(integrator, missed)
+            if poor:
+                return None
+            totals = replace(totals, rarely=rarely, rare_weights=weights)
+        patterns = integrator.integrate_into(frames, monitors, totals)
+        lost = [pattern.masked_pixels - integrator.masked_pixels for pattern in patterns]
+        if lost != [missed.size] * len(lost):
+            for frame in flat:
+                self._change_counts(frame, used, low, high, -1)
+            return None
+        means = []
+        for k, monitor in enumerate(monitors):
+            self.monitors.append(monitor)
+            if missed.size:
+                self._miss(missed, monitor)
+            self.masked_pixels += integrator.masked_pixels + lost[k]
+            if follow:
+                total = math.fsum(self.monitors)
+                seldom = None
+                if self.missed is not None and self.missing is not None:
+                    seldom = self.missed, self.signal, _seen(total, self.missing[self.missed])
+                means.append(integrator.pattern_of_totals(totals.sums[k], total, self.masked_pixels, seldom))
+        return patterns, means
+
+    def _rarely(
+        self, integrator: Integrator, missed: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], tuple[NDArray[np.float64], bool]]:
+        """Return the missed pixels as flags, and their weights; kept as long as the pixels are the same."""
+        known = self._weighed
+        if known is None or known[0] is not integrator or not np.array_equal(known[1], missed):
+            flags = np.zeros(self.signal.size, np.bool_)
+            flags[missed] = True
+            known = self._weighed = (integrator, missed, flags, integrator.weights_of(flags))
+        return known[2], known[3]
+
     def pattern(self, integrator: Integrator) -> Any:
         """Integrate the sums into a Pattern, or Cake."""
         total = math.fsum(self.monitors)
@@ -107,17 +176,7 @@ class PixelSums:
         values, low, high = integrator.kernel_frame(frame)
         if values.dtype.kind not in "ui" or self.signal.dtype != np.int64:
             return False
-        flat = values.ravel()
-        numbers = np.empty(flat.size, np.int64)
-        spans = threads.pieces(flat.size)
-
-        def change(direction: int) -> tuple[NDArray[np.int64], int]:
-            parts = threads.run(
-                lambda a, b: kernels.add_counts(a, b, direction, flat, used, low, high, self.signal, numbers), spans
-            )
-            lost = [numbers[start : start + n] for (start, _), (n, _) in zip(spans, parts, strict=True)]
-            return np.concatenate(lost), sum(negative for _, negative in parts)
-
+        change = partial(self._change_counts, values.ravel(), used, low, high)
         pixels, negative = change(sign)
         lost = pixels.size
         # Negative counts have no Poisson variance, and read noise is there only in frames in which a pixel was seen.
@@ -133,6 +192,19 @@ class PixelSums:
             self._miss(pixels, sign * monitor)
         self.masked_pixels += sign * (integrator.masked_pixels + lost)
         return True
+
+    def _change_counts(
+        self, flat: NDArray[Any], used: NDArray[np.bool_], low: Any, high: Any, sign: int
+    ) -> tuple[NDArray[np.int64], int]:
+        """Add a flat frame's counts, or take them out; return the pixels that it lacks, and how many are negative."""
+
+        def change(start: int, stop: int) -> tuple[NDArray[np.int64], int]:
+            numbers = np.empty(stop - start, np.int64)
+            lost, negative = kernels.add_counts(start, stop, sign, flat, used, low, high, self.signal, numbers)
+            return numbers[:lost], negative
+
+        parts = threads.run(change, threads.pieces(flat.size))
+        return np.concatenate([numbers for numbers, _ in parts]), sum(negative for _, negative in parts)
 
     def _add_prepared(
         self,
