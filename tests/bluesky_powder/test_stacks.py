@@ -8,6 +8,11 @@ import pytest
 import azimuthal as az
 from azimuthal.errors import FrameError
 from bluesky_powder import PowderReduction
+from bluesky_powder.errors import FramesUnavailable
+from bluesky_powder.frames import Patience
+from bluesky_powder.frames.hdf5 import Hdf5Files, Hdf5Images
+from bluesky_powder.frames.inline import InlineImages
+from bluesky_powder.frames.together import EventReader
 from bluesky_powder.reduction import patterns
 from bluesky_powder.reduction.stack import Stack
 from bluesky_powder.replay import replay
@@ -167,6 +172,61 @@ def test_stacks_wait_for_nothing_live(tmp_path):
             reduction(name, document)
             assert reduction.wait(30)
             assert len(derived.events["primary"]) == min(max(at - 1, 0), len(FRAMES))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Note what is read of HDF5 files at once: first event, how many."""
+    noted = []
+    read, read_stack = Hdf5Files.read, Hdf5Files.read_stack
+
+    def one(self, path, dataset, index, count):
+        noted.append((index, 1))
+        return read(self, path, dataset, index, count)
+
+    def many(self, path, dataset, start, stop, count=1):
+        noted.append((start, stop - start))
+        return read_stack(self, path, dataset, start, stop, count)
+
+    monkeypatch.setattr(Hdf5Files, "read", one)
+    monkeypatch.setattr(Hdf5Files, "read_stack", many)
+    return noted
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_stacks_are_read_at_once_from_files(tmp_path, reads, k):
+    frames = images(20 * k, seed=3)
+    expected = reduced(inline_run(frames.reshape(20, k, *SHAPE)), recipe_in(tmp_path))
+    documents = stream_run(write_hdf5(tmp_path, frames), 20, order="tiled", per_event=k)
+    assert_same_bits(reduced(documents, recipe_in(tmp_path)), expected)
+    assert reads == [(0, 1), (1, 7), (8, 8), (16, 4)]
+
+
+def test_stacks_of_which_one_frame_is_missing_give_the_others(tmp_path, reads):
+    path = write_hdf5(tmp_path, FRAMES[:5])
+    derived = reduced(stream_run(path, 7, order="tiled"), recipe_in(tmp_path))
+    assert derived.stop["frames_reduced"] == 5
+    assert sorted(n for entry in derived.stop["skip_reasons"] for n in entry["seq_nums"]) == [6, 7]
+    assert reads[:2] == [(0, 1), (1, 6)]
+    assert_same_bits(derived, reduced(inline_run(FRAMES[:5]), recipe_in(tmp_path)))
+
+
+def test_events_of_several_files_are_read_each_from_its_own(tmp_path):
+    files = Hdf5Files(Patience(0))
+    paths = [tmp_path / name for name in ("a.h5", "b.h5")]
+    for path, frames in zip(paths, (FRAMES, FRAMES[::-1]), strict=True):
+        write_hdf5(tmp_path, frames, path.name)
+    wanted = [(paths[0], 0), (paths[0], 1), (paths[1], 2), (paths[0], 3), (paths[0], 9), (paths[0], 4), (paths[0], 5)]
+    events = [Hdf5Images(files, path, "/entry/data/data", index, 1) for path, index in wanted]
+    reader = EventReader(2**30)
+    for _ in range(2):  # the second time it knows how large they are
+        results = list(reader.read([*events, InlineImages(FRAMES[6])]))
+        assert isinstance(results[4], FramesUnavailable)
+        for at, (path, index) in enumerate(wanted):
+            if index < 9:
+                assert np.array_equal(results[at][0], FRAMES[index if path == paths[0] else 6 - index])
+        assert np.array_equal(results[-1][0], FRAMES[6])
+    files.close()
 
 
 def test_stack_copies_only_what_does_not_lie_side_by_side():

@@ -12,12 +12,17 @@ from azimuthal import Geometry, Integrator, IntegratorCache, Pattern, RadialBins
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
 from bluesky_powder.frames.darks import Dark, DarkSource, NoData
+from bluesky_powder.frames.together import EventReader
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe.sources import key_of
 from bluesky_powder.reduction.stack import Stack
 
-MOST_STACKED = 16
-"""Images that are integrated together."""
+MOST_STACKED = 64
+"""Images that are integrated together; the engine takes them by eights."""
 STACK_BYTES = 2**28
+"""What they may occupy."""
+LEAST_MONITOR, MOST_MONITOR = 1e-100, 1e100
+"""Squares of the monitor are added up; beyond this they would spoil the sums of all other frames."""
 SUM_NO_DATA = -(2**62)
 """What stands for no data in sums of images: no sum of counts is this."""
 
@@ -135,6 +140,7 @@ class FrameReducer:
         self._byte_budget = byte_budget
         self._keywords = recipe.integrator_keywords()
         self._no_data = NoData(recipe)
+        self._reader = EventReader(STACK_BYTES)
         self._sums = recipe.frames_per_event == "sum"
         if self._sums:
             # Dummies are found image by image; a sum that happens to equal one is none.
@@ -158,9 +164,9 @@ class FrameReducer:
             (rows, columns) that frames of this run have, where it is known from earlier ones.
         """
         group = _Group()
-        for exposure in exposures:
+        for exposure, images in zip(exposures, self._read(exposures), strict=True):
             try:
-                ready = self._read(exposure, shape)
+                ready = self._made_ready(exposure, images, shape)
             except Exception as reason:
                 yield from self._results(group)
                 group = _Group()
@@ -196,15 +202,31 @@ class FrameReducer:
             self._caches[bins] = IntegratorCache(bins, byte_budget=self._byte_budget, **self._keywords)
         return self._caches[bins].integrator(geometry)
 
-    def _read(self, exposure: Exposure, shape: tuple[int, int] | None) -> _Ready:
+    def _read(self, exposures: Sequence[Exposure]) -> Iterator[NDArray[Any] | Exception]:
+        """Yield the images of each exposure, or why there are none; those with a bad monitor are not even read."""
+        reasons = [self._why_not(exposure.frame) for exposure in exposures]
+        good = [exposure.frame.images for exposure, reason in zip(exposures, reasons, strict=True) if reason is None]
+        read = self._reader.read(good)
+        yield from (next(read) if reason is None else reason for reason in reasons)
+
+    def _why_not(self, frame: Frame) -> FrameSkipped | None:
+        try:
+            self._monitors(frame)
+        except FrameSkipped as reason:
+            return reason
+        return None
+
+    def _made_ready(
+        self, exposure: Exposure, images: NDArray[Any] | Exception, shape: tuple[int, int] | None
+    ) -> _Ready:
+        if isinstance(images, Exception):
+            raise images
         frame = exposure.frame
-        monitors = self._monitors(frame)
-        images = frame.images.read()
         integrator = self.integrator(frame.positions, shape or images.shape[1:])
         if images.shape[1:] != integrator.shape:
             raise FrameSkipped(_wrong_shape(images.shape[1:], integrator))
         count = len(images)
-        factors = self._one_an_image(monitors, count)
+        factors = _one_an_image(self._monitors(frame), count)
         if self._sums:
             images, factors = self._summed(images), (math.fsum(factors),)
         return _Ready(exposure, images, factors, integrator, count)
@@ -264,19 +286,28 @@ class FrameReducer:
         if frame.monitor is None:
             return (1.0,)
         monitors = frame.monitors or (frame.monitor,)
-        if all(math.isfinite(monitor) and monitor > 0 for monitor in monitors):
+        if all(LEAST_MONITOR < monitor < MOST_MONITOR for monitor in monitors):
             return monitors
         if self._recipe.corrections.bad_monitor == "unnormalised":
             return (1.0,)
-        problem = frame.monitor_problem or f"the monitor {self._recipe.corrections.monitor!r} is not above 0"
+        problem = frame.monitor_problem or self._wrong_with(monitors)
         raise FrameSkipped(f"{problem} (`bad_monitor: unnormalised` in the recipe keeps such frames)")
 
-    def _one_an_image(self, monitors: tuple[float, ...], count: int) -> tuple[float, ...]:
-        if len(monitors) == 1:
-            return monitors * count
-        if len(monitors) != count:
-            raise FrameSkipped(f"{len(monitors)} monitor values came for {count} images")
-        return monitors
+    def _wrong_with(self, monitors: tuple[float, ...]) -> str:
+        source = self._recipe.corrections.monitor
+        what = f"the monitor {key_of(source) or source!r}"
+        if all(monitor > 0 for monitor in monitors):
+            return f"{what} is beyond what sums can hold, {LEAST_MONITOR:g} to {MOST_MONITOR:g}"
+        return f"{what} is not above 0"
+
+
+def _one_an_image(monitors: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Return a monitor for each of `count` images."""
+    if len(monitors) == 1:
+        return monitors * count
+    if len(monitors) != count:
+        raise FrameSkipped(f"{len(monitors)} monitor values came for {count} images")
+    return monitors
 
 
 def _alone(ready: _Ready) -> _Group:

@@ -8,14 +8,18 @@ from typing import Any, Literal
 from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Skipped
+from bluesky_powder.frames.legal import not_understood
 from bluesky_powder.reduction.cumulative import Cumulative, Merged, SoFar
 from bluesky_powder.reduction.documents import DerivedRun, Emit
-from bluesky_powder.reduction.patterns import MOST_STACKED, STACK_BYTES, Exposure, Reduced
+from bluesky_powder.reduction.patterns import STACK_BYTES, Exposure, Reduced
 from bluesky_powder.reduction.setup import Setup
 from bluesky_powder.reduction.tally import Tally
 from bluesky_powder.reduction.waiting import WaitingLine
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
+
+MOST_AT_ONCE = 8
+"""Events that are reduced together."""
 
 
 class RunReduction:
@@ -65,7 +69,7 @@ class RunReduction:
                 self._begin_if_due(document)
         except Exception as error:
             LOGGER.debug("a malformed document", exc_info=True)
-            self._tally.trouble(f"a {name} document was not understood ({type(error).__name__}: {error})")
+            self._tally.trouble(not_understood(name, error))
 
     def trouble(self, what: str) -> None:
         """Note something that went wrong with the run rather than with a frame."""
@@ -153,7 +157,7 @@ class RunReduction:
         """Let frames whose darks are known go on, and reduce them when there are enough."""
         for item in self._line.ready():
             self._batch.append(item)
-            if len(self._batch) >= MOST_STACKED or sum(map(_bytes_held, self._batch)) >= STACK_BYTES:
+            if len(self._batch) >= MOST_AT_ONCE or sum(map(_bytes_held, self._batch)) >= STACK_BYTES:
                 self.flush()
 
     def _skip(self, items: Iterable[Skipped]) -> None:
@@ -167,7 +171,11 @@ class RunReduction:
             frame = exposure.frame
             if isinstance(result, Reduced):
                 self._shape = result.integrator.shape
-                self._account(exposure, result)
+                try:
+                    self._account(exposure, result)
+                except Exception as error:
+                    LOGGER.exception("run %s, event %d", self.uid[:8], frame.seq_num)
+                    self._tally.skip(frame.seq_num, frame.count, f"unexpected {type(error).__name__}: {error}")
             elif isinstance(result, FrameSkipped | AzimuthalError):
                 self._tally.skip(frame.seq_num, frame.count, str(result))
             else:
