@@ -66,15 +66,17 @@ def write_columns(folder, name="panda.h5", **columns):
 class Lanes:
     """Documents of one run as lanes: those of one lane keep their order, lanes may come in any.
 
-    Frames are in a file, and so are the columns, (n,) or (n, k) each; event_data are (n,) lists.
+    Frames are in a file, and so are the columns, (n,) or (n, k) each; event_data are (n,) lists. Unless given, frames
+    are 2 x 3 pixels that hold their number.
     """
 
-    def __init__(self, folder, n, *, columns=None, event_data=None, per_event=1, units=None, **more_keys):
+    def __init__(self, folder, n, *, columns=None, event_data=None, per_event=1, units=None, frames=None, **more_keys):
         columns, event_data, units = columns or {}, event_data or {}, units or {}
         self.n = n
-        frames = np.arange(n * per_event, dtype=np.uint32)[:, None, None] + np.zeros((1, 2, 3), np.uint32)
+        if frames is None:
+            frames = np.arange(n * per_event, dtype=np.uint32)[:, None, None] + np.zeros((1, 2, 3), np.uint32)
         uri = write_hdf5(folder, frames)
-        keys = {"det": frames_key(per_event, (2, 3)), **more_keys}
+        keys = {"det": frames_key(per_event, frames.shape[1:]), **more_keys}
         file = write_columns(folder, **columns)
         self.resources = [resource("r-det", "det", uri)]
         self.frames = [datum("r-det", at, at + 1) for at in range(n)]

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from azimuthal.errors import DetectorError, ExpressionError, GeometryError, GoniometerError
-from azimuthal.goniometer import Goniometer
+from azimuthal.goniometer import Goniometer, rounded_positions
 
 FILES = ["ID29", "ROBL_v1", "ROBL_v2", "extended_2axes_eiger2", "extended_imxpad_from_tests"]
 PARAMETERS = ("distance", "poni1", "poni2", "rot1", "rot2", "rot3", "wavelength")
@@ -97,8 +99,8 @@ def test_goniometer_takes_its_position_in_any_way():
     expected = arm.geometry(pos=12.5)
     assert expected.rot2 == pytest.approx(0.017 * 12.5, rel=1e-15)
     assert expected.wavelength == 1e-10
-    for given in (12.5, np.float32(12.5), np.array(12.5), {"pos": 12.5}, {"pos": np.float64(12.5)}):
-        assert arm.geometry(given) == expected
+    for at in (12.5, np.float32(12.5), np.array(12.5), {"pos": 12.5}, {"pos": np.float64(12.5)}):
+        assert arm.geometry(at) == expected
     assert arm.geometry(pos=np.int16(12)) == arm.geometry(12)
     assert arm.geometry(12).detector is arm.detector
 
@@ -224,3 +226,41 @@ def test_goniometer_is_frozen():
     arm = read(content())
     with pytest.raises(dataclasses.FrozenInstanceError):
         arm.wavelength = 1.0
+
+
+def test_rounded_positions_are_whole_multiples_of_the_tolerance():
+    positions = {"pos": 12.34567, "height": -0.0261, "angle": 1.2345678}
+    rounded = rounded_positions(positions, {"pos": 0.0005, "height": 0.01})
+    assert rounded == {"pos": 24691 * 0.0005, "height": -3 * 0.01, "angle": 1.2345678}
+    assert positions["pos"] == 12.34567
+    assert rounded_positions({"pos": 3}, {}) == {"pos": 3}
+
+
+@pytest.mark.parametrize(("steps", "nearest"), [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (2.5000001, 3)])
+def test_rounded_positions_take_halves_to_even(steps, nearest):
+    assert rounded_positions({"pos": steps * 0.25}, {"pos": 0.25}) == {"pos": nearest * 0.25}
+    assert math.copysign(1, rounded_positions({"pos": -0.01}, {"pos": 0.25})["pos"]) == 1
+
+
+@given(
+    position=st.floats(-1e6, 1e6),
+    jitter=st.floats(-0.49, 0.49),
+    grid=st.sampled_from([0.0005, 0.001, 0.1, 1 / 3, 2.0]),
+)
+def test_rounded_positions_do_not_move_when_rounded_again_nor_by_jitter_around_the_grid(position, jitter, grid):
+    rounded = rounded_positions({"pos": position}, {"pos": grid})["pos"]
+    assert abs(rounded - position) <= grid / 2 + abs(position) * 1e-15
+    assert rounded_positions({"pos": rounded}, {"pos": grid})["pos"] == rounded
+    assert rounded_positions({"pos": rounded + jitter * grid}, {"pos": grid})["pos"] == rounded
+
+
+@pytest.mark.parametrize("grid", [0.0, -1.0, math.nan, math.inf])
+def test_rounded_positions_need_a_tolerance_above_0(grid):
+    with pytest.raises(GoniometerError, match="the tolerance of position 'pos' must be a finite number above 0"):
+        rounded_positions({"pos": 1.0}, {"pos": grid})
+
+
+@pytest.mark.parametrize(("position", "grid"), [(math.nan, 0.1), (math.inf, 0.1), (1e300, 1e-300)])
+def test_rounded_positions_that_have_no_multiple_are_refused(position, grid):
+    with pytest.raises(GoniometerError, match="position 'pos'"):
+        rounded_positions({"pos": position}, {"pos": grid})
