@@ -368,6 +368,23 @@ def test_patience_runs_out_once_a_file_and_comes_back():
     assert len(calls) > 1
 
 
+def test_patience_remembers_few_files(monkeypatch):
+    monkeypatch.setattr("bluesky_powder.frames.patience.MOST_GIVEN_UP", 2)
+    patience, calls = Patience(0.03), []
+
+    def never():
+        calls.append(1)
+        raise FramesUnavailable("not yet")
+
+    def tries(file):
+        calls.clear()
+        with pytest.raises(FramesUnavailable):
+            patience.until_read(file, never)
+        return len(calls)
+
+    assert [tries(file) > 1 for file in ("a", "b", "c", "c", "b", "a")] == [True, True, True, False, False, True]
+
+
 def test_patience_can_be_hurried():
     patience = Patience(600.0)
 

@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
+MOST_GIVEN_UP = 4096
+"""How many files are remembered that are not waited for any more."""
 
 
 class Patience:
@@ -25,7 +27,7 @@ class Patience:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self._hurry = threading.Event()
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, None] = {}
 
     def hurry(self) -> None:
         """Wait no more, from now on; what waits at this moment gives up."""
@@ -55,12 +57,17 @@ class Patience:
             except FramesUnavailable as error:
                 left = end - time.monotonic()
                 if left <= 0 or self._hurry.wait(min(pause, left)):
-                    self._given_up.add(file)
+                    self._give_up(file)
                     raise FramesUnavailable(self._explained(str(error))) from error
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                self._given_up.discard(file)
+                self._given_up.pop(file, None)
                 return value
+
+    def _give_up(self, file: str) -> None:
+        self._given_up[file] = None
+        while len(self._given_up) > MOST_GIVEN_UP:
+            self._given_up.pop(next(iter(self._given_up)), None)
 
     def _explained(self, reason: str) -> str:
         if self.timeout == 0 or self._hurry.is_set():
