@@ -53,6 +53,7 @@ class MeanFrames:
         self.scratch_budget = scratch_budget
         self._scratch = Scratch(scratch)
         self._live: OrderedDict[IntegratorKey, PixelSums] = OrderedDict()
+        self._sizes: dict[int, int] = {}
         self._patterns: dict[IntegratorKey, Pattern] = {}
         self._frames: dict[IntegratorKey, int] = {}
         self._closed: list[Pattern] = []
@@ -74,7 +75,7 @@ class MeanFrames:
     @property
     def nbytes(self) -> int:
         """Bytes of pixel sums in memory."""
-        return sum(sums.nbytes for sums in self._live.values())
+        return sum(self._sizes.values())
 
     def add(
         self,
@@ -177,7 +178,7 @@ class MeanFrames:
             self._patterns[key] = means[-1]
             others = self._union_without(key, self._keys())
             means = means if others is None else [union((others, mean)) for mean in means]
-        self._keep_to_budget()
+        self._keep_to_budget(sums)
         return patterns, means
 
     def remove(self, integrator: Integrator, frame: ArrayLike, *, monitor: float = 1.0, **given: Any) -> None:
@@ -213,7 +214,7 @@ class MeanFrames:
 
     def close(self) -> None:
         """Drop all sums and the scratch files."""
-        for store in (self._live, self._patterns, self._frames, self._closed):
+        for store in (self._live, self._sizes, self._patterns, self._frames, self._closed):
             store.clear()
         self._closed_frames = 0
         self._others = self._current = None
@@ -238,7 +239,7 @@ class MeanFrames:
         self._note(key, len(sums.monitors))
         if sign < 0:
             self._others = None
-        self._keep_to_budget()
+        self._keep_to_budget(sums)
 
     def _note(self, key: IntegratorKey, frames: int) -> None:
         """Note how many frames a geometry has now; its pattern is to be made anew."""
@@ -284,13 +285,14 @@ class MeanFrames:
         self._live.move_to_end(key)
         return self._live[key]
 
-    def _keep_to_budget(self) -> None:
+    def _keep_to_budget(self, changed: PixelSums) -> None:
+        self._sizes[id(changed)] = changed.nbytes
         while len(self._live) > 1 and self.nbytes > self.byte_budget:
             key = next(iter(self._live))
             if self._frames.get(key):
                 self._pattern_of(key)
                 self._scratch.put(key, self._live[key])
-            del self._live[key]
+            self._sizes.pop(id(self._live.pop(key)), None)
         while self._scratch.nbytes > self.scratch_budget:
             key = self._scratch.drop_oldest()
             self._closed = [union([*self._closed, self._patterns.pop(key)])]

@@ -51,13 +51,23 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
         np.empty(TILE_PIXELS, np.int32),
         np.empty(TILE_PIXELS, np.int32),
     )
+    last, bottom, top = edges.size - 2, edges[0], edges[edges.size - 1]
+    per_unit = (last + 1) / (top - bottom)
     for t in range(tiles):
         r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
         n = 0
         for i in range(r0, r1):
             for j in range(c0, c1):
                 at = i * columns + j
-                k = -1 if skipped[at] else find_bin(centres[at], edges)
+                x = centres[at]
+                k = -1
+                if not skipped[at] and bottom <= x <= top:
+                    # As in `find_bin`, with what does not change kept in registers.
+                    k = min(int((x - bottom) * per_unit), last)
+                    while k > 0 and x < edges[k]:
+                        k -= 1
+                    while k < last and x >= edges[k + 1]:
+                        k += 1
                 used[at] = k >= 0
                 local[n] = (i - r0) * TILE_COLUMNS + j - c0
                 bins[n] = k
