@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.reach import Reach
+from bluesky_powder.frames.reach import Reach, is_special
 from bluesky_powder.frames.resources import HDF5
 
 MOST_OPEN_FILES = 16
@@ -171,6 +171,8 @@ class _OpenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._nodes: dict[str, tuple[h5py.Dataset, float]] = {}
+        if is_special(str(path)):
+            raise FramesUnavailable(f"{path} is a pipe or a device, no file")
         try:
             self._file = h5py.File(path, "r", libver="latest", swmr=True)
         except FileNotFoundError:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bluesky_powder.frames.join import MOST_WAITING, Recent
+from bluesky_powder.frames.legal import DocumentError, shown
 
 E = TypeVar("E")
 Document = Mapping[str, Any]
@@ -63,8 +64,12 @@ class Datums(Generic[E]):
 
     def resource(self, document: Document) -> Iterator[Found[E]]:
         """Take a Resource; yield what now is together."""
-        self._resources[document["uid"]] = document
-        for datum_id in self._without_resource.pop(document["uid"], ()):
+        uid = document["uid"]
+        known = self._resources.get(uid)
+        if known is not None and known != document:
+            raise DocumentError(f"its uid {shown(uid)} is that of another one; it is left out")
+        self._resources[uid] = document
+        for datum_id in self._without_resource.pop(uid, ()):
             if datum_id in self._waiting:
                 yield from self.ask(datum_id, self._waiting.pop(datum_id))
 

@@ -12,6 +12,9 @@ from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.sources import KeySource, key_of
 
+MOST_BYTES = 2**34
+"""What the images of one event may occupy."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -141,6 +144,10 @@ def as_images(array: NDArray[Any]) -> NDArray[Any]:
     array = np.asarray(array)
     if array.dtype.kind not in "buif":
         raise FrameSkipped(f"the frame's dtype {array.dtype} is not a real number")
+    if array.nbytes > MOST_BYTES:
+        raise FrameSkipped(
+            f"the event has {array.nbytes / 1e9:.0f} GB of images, shape {array.shape}; too much at once"
+        )
     if array.ndim == 2:
         return array[np.newaxis]
     if array.ndim == 4 and 1 in array.shape[:2]:

@@ -63,6 +63,13 @@ def checked(name: str, document: Any) -> Legal:
     return Legal(document) if check is None else check(document)
 
 
+def not_understood(name: Any, error: Exception) -> str:
+    """Return what to say of a document that could not be used."""
+    kind = f"{'an' if name.startswith('e') else 'a'} {name} document" if isinstance(name, str) else "a document"
+    what = str(error) if isinstance(error, DocumentError) else f"{type(error).__name__}: {error}"
+    return f"{kind} was not understood ({what})"
+
+
 def shown(value: Any) -> str:
     """Return a value as text for a message: short, whatever it is."""
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import as_images
+from bluesky_powder.frames.legal import shown
 from bluesky_powder.frames.patience import Patience
 
+_TOO_WIDE = re.compile(r"\d{4,}[a-zA-Z}%]")
+_LONGEST_NAME = 4096
 _PERCENT_NUMBER = re.compile(r"%[-+ 0#]*\d*(?:\.\d+)?d")
 
 
@@ -38,12 +42,17 @@ def file_name(template: str, filename: str, number: int) -> str:
         If the template cannot be filled in.
     """
     text = template.replace("%s", filename, 1).replace("%s", "")
+    if _TOO_WIDE.search(text) or len(text) > _LONGEST_NAME:
+        raise FrameSkipped(f"the file name template {shown(template)} makes names that are too long")
     if _PERCENT_NUMBER.search(text):
         return _PERCENT_NUMBER.sub(lambda match: match.group() % number, text)
     try:
+        fields = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
+        if fields - {"", "0"}:
+            raise ValueError(f"it asks for {shown(sorted(fields - {'', '0'})[0])}")
         return text.format(number)
     except (AttributeError, IndexError, KeyError, ValueError) as error:
-        raise FrameSkipped(f"the file name template {template!r} cannot be filled in: {error}") from error
+        raise FrameSkipped(f"the file name template {shown(template)} cannot be filled in: {error}") from error
 
 
 def files_per_event(shape: Sequence[int], parameters: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -123,9 +124,36 @@ class Whereabouts:
         """
         if remote is not None and self.place == "there":
             return remote
+        if is_special(path):
+            return NoFile(path)
         if self.place == "here" or (remote is None and _folder_exists(path)):
             return local
         return PlacedImages(local, path, remote, self)
+
+
+@dataclass(frozen=True, slots=True)
+class NoFile:
+    """Images that are said to be in a pipe or a device, which nobody is to wait for."""
+
+    path: str
+
+    @property
+    def nbytes_held(self) -> int:
+        """Nothing is held."""
+        return 0
+
+    def read(self) -> NDArray[Any]:
+        """Raise FramesUnavailable."""
+        raise FramesUnavailable(f"{self.path} is a pipe or a device, no file")
+
+
+def is_special(path: str) -> bool:
+    """Tell whether a path leads to a pipe or a device, where reading may never end; what is not there does not."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @dataclass(frozen=True, slots=True)

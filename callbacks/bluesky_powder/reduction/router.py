@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluesky_powder.frames.dark_runs import DarkRun
-from bluesky_powder.frames.legal import KNOWN, DocumentError, checked, shown
+from bluesky_powder.frames.legal import KNOWN, DocumentError, checked, not_understood, shown
 from bluesky_powder.reduction.documents import Emit
 from bluesky_powder.reduction.inbox import Inbox
 from bluesky_powder.reduction.run import RunReduction
@@ -91,11 +91,10 @@ class Router:
                 self._complain(name, document, f"a {name} document: {complaint}")
             self._route(name, legal.document)
         except DocumentError as error:
-            kind = f"a {name} document" if isinstance(name, str) else "a document"
-            self._complain(name, document, f"{kind} was not understood ({error})")
+            self._complain(name, document, not_understood(name, error))
         except Exception as error:
             LOGGER.exception("a malformed %s document", name)
-            self._complain(name, document, f"a {name} document was not understood ({type(error).__name__}: {error})")
+            self._complain(name, document, not_understood(name, error))
 
     def flush(self) -> None:
         """Have reduced what is ready. Never raises."""
