@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,6 +158,17 @@ def take(RE, folder, scan):
     assert derived.stop["exit_status"] == "success", derived.stop
     assert not derived.stop["frames_skipped"], derived.stop
     return Taken(derived, documents, recipe)
+
+
+def renamed(documents):
+    """Return the documents of a run under another uid."""
+    told, uid = copied(documents), str(uuid.uuid4())
+    for name, document in told:
+        if name == "start":
+            document["uid"] = uid
+        if "run_start" in document:
+            document["run_start"] = uid
+    return told
 
 
 def store(client, documents, **options):

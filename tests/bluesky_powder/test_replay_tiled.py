@@ -1,19 +1,31 @@
 """Scans that were reduced live, stored in Tiled by Bluesky's writer, and replayed from there: the same bits."""
 
 import functools
-import os
+import json
+import re
 import subprocess
 import sys
 
-import numpy as np
+import event_model
 import pytest
 from bluesky import RunEngine
 
-from bluesky_powder import replay
+from bluesky_powder import TiledPublisher, replay
+from bluesky_powder.client.find import earlier_runs, find
 from bluesky_powder.errors import ReplayError
-from bluesky_powder.replay import documents_of
-from raw_runs import Derived, assert_same_bits
-from stored_runs import EVENTS, SCANS, store, take
+from bluesky_powder.replay import documents_of, nodes
+from bluesky_powder.replay.choose import runs_of
+from raw_runs import (
+    Derived,
+    assert_same_bits,
+    copied,
+    images,
+    inline_run,
+    recipe_in,
+    stream_run,
+    write_hdf5,
+)
+from stored_runs import EVENTS, SCANS, renamed, store, take
 
 PLAIN_SERVER = """
 import sys
@@ -34,7 +46,7 @@ def data(tmp_path_factory):
 def taken(data):
     """Return a function that takes a scan by its name, once."""
     RE = RunEngine(context_managers=[])
-    return functools.cache(lambda name: take(RE, data / name.replace(" ", "_"), SCANS[name]))
+    return functools.cache(lambda name: take(RE, data / re.sub(r"\W+", "_", name), SCANS[name]))
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +74,267 @@ def plain(data, tmp_path_factory):
         server.wait(30)
 
 
-def replayed(given, recipe, **options):
-    derived = Derived()
+def reduced(given, recipe, *, of=None, **options):
+    """Return what a replay derives; of several runs, that of one raw run."""
+    derived, chosen = Derived(), Derived()
     uids = replay(given, recipe, derived, **options)
     assert uids == [start["uid"] for start in derived.starts]
+    if of is None:
+        return derived
+    for name, document in runs_of(derived.documents, {s["uid"] for s in derived.starts if s["raw_uid"] == of}):
+        chosen(name, document)
+    return chosen
+
+
+def replayed(given, recipe, **options):
+    derived = reduced(given, recipe, **options)
     assert derived.stop["exit_status"] == "success", derived.stop
     assert derived.stop["frames_skipped"] == 0, derived.stop
     return derived
 
 
-@pytest.mark.parametrize("server", ["ours", "plain"])
-@pytest.mark.parametrize("name", SCANS)
-def test_scan_stored_in_tiled_is_replayed_bit_for_bit(request, taken, server, name):
+ON_A_PLAIN_SERVER = ("HDF5", "HDF5, paused", "TIFF", "arrays")
+STORED = [*((name, "ours") for name in SCANS), *((name, "plain") for name in ON_A_PLAIN_SERVER)]
+
+
+@pytest.mark.parametrize(("name", "server"), STORED)
+def test_scan_stored_in_tiled_is_replayed_bit_for_bit(request, taken, name, server):
     scan, client = taken(name), request.getfixturevalue(server)
-    batch = {"ours": 1, "plain": 10_000}[server]
-    run = store(client, scan.documents, batch_size=batch)
+    run = store(client, scan.documents, batch_size=1 if name in ON_A_PLAIN_SERVER else 10_000)
     if server == "plain":
         with pytest.raises(Exception, match="406"):
             list(run.documents())
     derived = replayed(run, scan.recipe)
     assert_same_bits(derived, scan.derived)
     assert derived.start["raw_uid"] == scan.uid
+
+
+def test_exported_documents_of_a_server_that_has_the_exporter_are_taken_too(ours, taken):
+    """Files after all events, one StreamDatum for all: what `documents()` gives of a run without repeated events."""
+    for name in ("HDF5", "HDF5, two frames an event", "HDF5, flown", "arrays"):
+        scan = taken(name)
+        run = store(ours, renamed(scan.documents), batch_size=10_000)
+        assert_same_bits(replayed(run.documents(), scan.recipe), scan.derived)
+
+
+@pytest.mark.parametrize("name", ["HDF5", "HDF5, two frames an event", "TIFF"])
+def test_files_of_another_machine_are_read_through_the_server(ours, taken, name):
+    scan = taken(name)
+    documents = renamed(scan.documents)
+    for kind, document in documents:
+        if kind == "stream_resource":
+            document["uri"] = document["uri"].replace("file://localhost", "file://storage.example.org")
+    assert_same_bits(replayed(store(ours, documents), scan.recipe), scan.derived)
+
+
+def test_several_files_of_one_data_key_are_told_apart(ours, tmp_path, data):
+    """A detector that is prepared anew begins another file; Tiled keeps one array, and not where which begins."""
+    (data / "several").mkdir()
+    frames = images(5)
+    recipe = recipe_in(tmp_path)
+    whole = stream_run(write_hdf5(data / "several", frames, "whole.h5"), 5)
+    expected = reduced(whole, recipe)
+    first = write_hdf5(data / "several", frames[:2], "first.h5")
+    second = write_hdf5(data / "several", frames[2:], "second.h5")
+    for host in ("localhost", "storage.example.org"):
+        parts = in_two_files(stream_run(first, 5), second, 2)
+        for kind, document in parts:
+            if kind == "stream_resource":
+                document["uri"] = document["uri"].replace("localhost", host)
+        run = store(ours, parts)
+        assert_same_bits(reduced(parts if host == "localhost" else run, recipe), expected)
+        assert_same_bits(reduced(run, recipe), expected)
+
+
+def in_two_files(documents, second, begin):
+    """Return a run that goes on in another file from some index on."""
+    (at,) = [at for at, (name, _) in enumerate(documents) if name == "stream_resource"]
+    resource = {**documents[at][1], "uid": "second", "uri": second}
+    told = []
+    for name, document in copied(documents):
+        if name == "stream_datum" and document["indices"]["start"] == begin:
+            told.append(("stream_resource", resource))
+        if name == "stream_datum" and document["indices"]["start"] >= begin:
+            document["stream_resource"] = "second"
+        told.append((name, document))
+    return told
+
+
+def test_wide_table_is_put_together_from_its_parts(ours, tmp_path, monkeypatch):
+    """Tiled's writer splits tables of very many columns; the exporter gives up on them."""
+    from bluesky_tiled_plugins.writing import tiled_writer
+
+    monkeypatch.setattr(tiled_writer, "MAX_TABLE_COLUMNS", 4)
+    documents = inline_run(images(3), [0.0, 5.0, 5.0], [100.0, 110.0, 90.0])
+    recipe = recipe_in(tmp_path, moving=True, corrections={"monitor": "i0"})
+    run = store(ours, documents)
+    assert len([part for part in run["primary"].base if part.startswith("internal")]) > 1
+    assert_same_bits(reduced(run, recipe), reduced(documents, recipe))
+
+
+def test_documents_come_in_the_order_in_which_they_came_live(ours, taken):
+    for name in ("HDF5", "HDF5, with darks", "arrays, with darks", "HDF5, paused"):
+        scan = taken(name)
+        told = list(documents_of(store(ours, renamed(scan.documents), batch_size=10_000)))
+        assert gist(told) == gist(scan.documents)
+
+
+def gist(documents):
+    """Return stream and number of descriptors, events and indices, in order."""
+    streams = {document["uid"]: document["name"] for name, document in documents if name == "descriptor"}
+    return [
+        (
+            name,
+            streams.get(document.get("descriptor", document["uid"])),
+            document.get("seq_num"),
+            document.get("indices"),
+        )
+        for name, document in documents
+        if name in ("start", "descriptor", "event", "stream_datum")
+    ]
+
+
+def test_events_of_an_array_are_fetched_in_blocks(ours, tmp_path, monkeypatch):
+    monkeypatch.setattr(nodes, "_BLOCK", 2 * images(1).nbytes)
+    documents = inline_run(images(5))
+    recipe = recipe_in(tmp_path)
+    assert_same_bits(reduced(store(ours, documents), recipe), reduced(documents, recipe))
+
+
+def test_run_that_is_still_open_ends_in_its_reason(ours, taken):
+    for name in ("HDF5", "arrays"):
+        scan = taken(name)
+        documents = renamed(scan.documents)
+        run = store(ours, documents[:-1])
+        derived = reduced(run, scan.recipe)
+        assert derived.stop["exit_status"] == "abort"
+        assert "there is no stop document" in derived.stop["reason"]
+        assert derived.stop["frames_reduced"] == EVENTS
+        first = {key: value for key, value in scan.derived.arrays().items() if key[0] != "merged"}
+        assert_same_bits({key: value for key, value in derived.arrays().items() if key[0] != "merged"}, first)
+
+
+def test_run_that_has_ended_since_it_was_looked_up_is_whole(ours, taken):
+    from bluesky_tiled_plugins import TiledWriter
+
+    scan = taken("arrays")
+    documents = renamed(scan.documents)
+    writer = TiledWriter(ours, batch_size=1)
+    for pair in documents[:-2]:
+        writer(*pair)
+    run = ours[documents[0][1]["uid"]]
+    for pair in documents[-2:]:
+        writer(*pair)
+    assert_same_bits(replayed(run, scan.recipe), scan.derived)
+
+
+# --- what else a catalog gives
+
+
+def test_new_recipe_names_the_runs_that_it_supersedes(ours, taken):
+    scan = taken("HDF5")
+    run = store(ours, renamed(scan.documents))
+    uid = run.metadata["start"]["uid"]
+    with TiledPublisher(ours, batch_size=100) as publisher:
+        (first,) = replay(run, scan.recipe, publisher, catalog=ours)
+        assert publisher.wait(60)
+        (second,) = replay(run, scan.recipe, publisher, catalog=ours)
+        assert publisher.wait(60)
+        assert not publisher.failures
+    assert "supersedes" not in ours[first].metadata["start"]
+    assert ours[second].metadata["start"]["supersedes"] == [first]
+    assert earlier_runs(ours, uid) == [first, second]
+    assert earlier_runs(ours, uid, "another detector") == []
+    assert find(ours, uid).metadata["start"]["uid"] == second
+    derived = replayed(run, scan.recipe, catalog=ours)
+    assert derived.start["supersedes"] == [first, second]
+    assert_same_bits(derived, scan.derived)
+
+
+def test_several_detectors_supersede_their_own(ours, taken):
+    scan = taken("HDF5")
+    run = store(ours, renamed(scan.documents))
+    recipes = [scan.recipe.model_copy(update={"detector": name}) for name in ("near", "far")]
+    with TiledPublisher(ours, batch_size=100) as publisher:
+        uids = replay(run, recipes, publisher, catalog=ours)
+        assert publisher.wait(60)
+        again = replay(run, recipes, publisher, catalog=ours)
+        assert publisher.wait(60)
+    assert len(uids) == len(again) == 2
+    by_detector = {ours[uid].metadata["start"]["detector"]: uid for uid in uids}
+    for uid in again:
+        start = ours[uid].metadata["start"]
+        assert start["supersedes"] == [by_detector[start["detector"]]]
+
+
+def test_catalog_that_is_away_does_not_stop_a_replay(ours, taken):
+    from tiled.client import from_uri
+
+    gone = from_uri(str(ours.context.api_uri), api_key=ours.context.api_key)
+    gone.context.close()
+    scan = taken("arrays")
+    derived = replayed(scan.documents, scan.recipe, catalog=gone)
+    assert "supersedes" not in derived.start
+    assert_same_bits(derived, scan.derived)
+
+
+def test_dark_run_is_looked_up_beside_the_run(ours, tmp_path):
+    frames, darks = images(2), images(1, seed=5) // 8
+    dark = inline_run(darks)
+    recipe = recipe_in(tmp_path, corrections={"dark": {"run": "sc_dk_field_uid"}})
+    light = inline_run(frames, sc_dk_field_uid=dark[0][1]["uid"])
+    expected = reduced([*dark, *light], recipe, of=light[0][1]["uid"])
+    store(ours, dark)
+    derived = reduced(store(ours, light), recipe)
+    assert derived.stop["exit_status"] == "success", derived.stop
+    assert_same_bits(derived, expected)
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps([(name, event_model.sanitize_doc(doc)) for name, doc in [*light, *dark]]))
+    assert_same_bits(reduced(path, recipe, of=light[0][1]["uid"]), expected)
+
+
+def test_access_tags_of_the_raw_run_come_back_with_its_start_document(ours, taken):
+    run = store(ours, renamed(taken("arrays").documents))
+    name, start = next(documents_of(run))
+    assert name == "start"
+    assert start.get("tiled_access_tags", []) == list(run.item["attributes"].get("access_tags") or [])
+
+
+# --- runs and servers that do not do what they should
+
+
+def test_arrays_that_do_not_fit_the_table_are_refused(ours, tmp_path):
+    run = store(ours, inline_run(images(3)))
+    array = run["primary"].base["det"]
+    array.patch(images(1), offset=(3,), extend=True)
+    derived = Derived()
+    with pytest.raises(ReplayError, match="has 3 events but 4 entries of 'det'"):
+        replay(run, recipe_in(tmp_path), derived)
+
+
+def test_server_that_goes_away_in_the_middle_is_a_reason(data, tmp_path_factory, tmp_path, monkeypatch):
+    from bluesky_powder.server import PowderServer
+
+    monkeypatch.setattr(nodes, "_BLOCK", images(1).nbytes)
+    monkeypatch.setenv("TILED_RETRY_ATTEMPTS", "1")
+    recipe, derived = recipe_in(tmp_path), Derived()
+    with PowderServer(tmp_path_factory.mktemp("catalog"), readable=[data]) as server:
+        client = server.client()
+        run = store(client, inline_run(images(4)))
+
+        def leave(name, _):
+            if name == "event" and derived.events["primary"]:
+                server.close()
+
+        with pytest.raises(ReplayError, match="Tiled does not give the documents"):
+            replay(run, recipe, derived, progress=leave)
+        client.context.close()
+    assert derived.stop["exit_status"] == "fail"
+    assert derived.stop["frames_reduced"] == 1
+    assert "Tiled does not give the documents" in derived.stop["reason"]
+
+
+def test_container_that_is_no_run_says_so(ours, tmp_path):
+    container = ours.create_container("no-run")
+    with pytest.raises(ReplayError, match="has no documents"):
+        replay(container, recipe_in(tmp_path))
