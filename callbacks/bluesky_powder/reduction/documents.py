@@ -10,6 +10,7 @@ import event_model
 import numpy as np
 
 from azimuthal import Pattern, radial_unit
+from azimuthal.pattern import SUMS
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
 from bluesky_powder.recipe.sources import KeySource
@@ -140,6 +141,7 @@ class DerivedRun:
         with_dark = isinstance(self._recipe.corrections.dark, DarkFromStream | DarkFromRun)
         data: dict[str, Any] = {
             **self._curve(pattern),
+            "sums": pattern.sums,
             **spottiness(pattern),
             "total_counts": float(pattern.sum_signal.sum()),
             "masked_pixels": int(pattern.masked_pixels),
@@ -150,6 +152,7 @@ class DerivedRun:
         }
         keys = {
             **self._curve_keys(pattern.npt),
+            "sums": _sums_key(pattern.npt),
             **_spottiness_keys(),
             "total_counts": _number_key("counts"),
             "masked_pixels": _integer_key("pixels"),
@@ -205,9 +208,15 @@ class DerivedRun:
         geometries
             How many there are in it.
         """
-        data = {**self._curve(pattern), "count": np.array(pattern.count), "geometries": int(geometries)}
+        data = {
+            **self._curve(pattern),
+            "sums": pattern.sums,
+            "count": np.array(pattern.count),
+            "geometries": int(geometries),
+        }
         keys = {
             **self._curve_keys(pattern.npt),
+            "sums": _sums_key(pattern.npt),
             "count": _array_key(pattern.npt, dims=["radial"], units="pixels"),
             "geometries": _integer_key(),
         }
@@ -293,7 +302,7 @@ def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mappi
     # Under names of their own: scan_id itself would shadow the raw run in catalogs.
     if recipe.detector is not None:
         metadata["detector"] = recipe.detector
-    metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name") if key in raw}
+    metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name", "num_points") if key in raw}
     return metadata
 
 
@@ -324,7 +333,7 @@ def versions() -> dict[str, str]:
 
 def _position_key(name: str) -> str:
     """Return the data key for a goniometer position; one that is taken, or not allowed, gets a prefix."""
-    taken = {"intensity", "sem", "total_counts", "masked_pixels", "monitor", "raw_event_uid", "time", "seq_num"}
+    taken = {"intensity", "sem", "sums", "total_counts", "masked_pixels", "monitor", "raw_event_uid", "time", "seq_num"}
     clean = name.replace(".", "_").replace("/", "_")
     return f"position_{clean}" if clean in taken or clean.startswith("spottiness") else clean
 
@@ -343,6 +352,18 @@ def _uid_key(source: str) -> dict[str, Any]:
 
 def _array_key(size: int, **about: Any) -> dict[str, Any]:
     return {"dtype": "array", "shape": [size], "dtype_numpy": "<f8", "source": _SOURCE, **about}
+
+
+def _sums_key(npt: int) -> dict[str, Any]:
+    """Return the data key of all that a pattern is, from which it can be merged and graded again."""
+    return {
+        "dtype": "array",
+        "shape": [len(SUMS), npt],
+        "dtype_numpy": "<f8",
+        "source": _SOURCE,
+        "dims": ["sum", "radial"],
+        "sums": list(SUMS),
+    }
 
 
 def _number_key(units: str | None = None, source: str = _SOURCE) -> dict[str, Any]:
