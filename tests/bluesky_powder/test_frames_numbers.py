@@ -643,6 +643,12 @@ def test_numbers_of_an_aborted_run_are_those_that_came(tmp_path):
         assert numbers(whole) == {key: value for key, value in EXPECTED.items() if key <= (cut - 3) // 3}
 
 
+def test_numbers_of_the_stream_itself_may_be_said_to_be_there(tmp_path):
+    lanes = Lanes(tmp_path, 6, columns={"angle": ANGLES}, event_data={"i0": COUNTS})
+    there = {name: KeySource(key=name, stream="primary") for name in ("angle", "i0")}
+    assert numbers(taken(lanes.live(), Wanted("det", None, {"pos": there["angle"]}, there["i0"]))) == EXPECTED
+
+
 def test_runs_without_frames_give_nothing():
     documents = [descriptor("primary", {"i0": number_key()}), event(1, {"i0": 1.0}), *counted([0.5])]
     assert taken(documents, monitored()) == []

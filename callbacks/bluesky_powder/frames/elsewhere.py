@@ -66,6 +66,8 @@ class OtherStreams:
         """Forget a stream: it is the frames' own."""
         for source in [source for source in self._pairings if source.stream == stream]:
             del self._pairings[source]
+        for uid in [uid for uid, (_, name) in self._descriptors.items() if name == stream]:
+            del self._descriptors[uid]
 
     def describe(self, descriptor: Mapping[str, Any], stream: str) -> None:
         """Take a descriptor, of whatever stream."""

@@ -137,7 +137,8 @@ class RunFrames:
         stream, keys, uid = document.get("name", "primary"), document["data_keys"], document["uid"]
         frames = self.wanted.frames
         self.image_keys |= {key for key, about in keys.items() if is_image(about)}
-        self._datum_keys[uid] = tuple(k for k, about in keys.items() if k != frames and about.get("external"))
+        filed = (key for key, about in keys.items() if about.get("external") and not is_streamed(about))
+        self._datum_keys[uid] = tuple(filed)
         self._numbers.describe(document, stream)
         if stream == BASELINE:
             self._baselines.add(uid)
@@ -147,8 +148,8 @@ class RunFrames:
             self.stream = stream
         if stream != self.stream:
             self.streams_left_out.append(stream)
-            self._datum_keys[uid] = (*self._datum_keys[uid], frames)
             return
+        self._datum_keys[uid] = tuple(key for key in self._datum_keys[uid] if key != frames)
         self._numbers.describe_frames(document, stream)
         self._descriptors[uid] = document
         columns = self._numbers.columns(uid)
