@@ -14,6 +14,7 @@ from bluesky_powder.frames.hdf5 import Hdf5Files, Hdf5Images
 from bluesky_powder.frames.inline import InlineImages
 from bluesky_powder.frames.together import EventReader
 from bluesky_powder.reduction import patterns
+from bluesky_powder.reduction.history import History
 from bluesky_powder.reduction.stack import Stack
 from bluesky_powder.replay import replay
 from raw_runs import SHAPE, Derived, assert_same_bits, images, inline_run, recipe_in, stream_run, tiff_run, write_hdf5
@@ -73,6 +74,94 @@ def test_stacks_of_a_flight(tmp_path, stacks):
     flown = reduced(stream_run(write_hdf5(tmp_path, FRAMES), 7, order="fly"), recipe)
     assert stacks == [4, 3]
     assert_same_bits(flown, reduced(inline_run(FRAMES), recipe))
+
+
+MANY = images(30, seed=6)
+MANY[:, 7, 7:12] = 2**32 - 1
+"""Frames of a detector with a few dead pixels."""
+
+
+def added_together(monkeypatch):
+    """Note how many images are added to the mean frame as they are integrated."""
+    noted = []
+    integrate = az.MeanFrames.integrate
+
+    def noting(self, integrator, frames, *args, **given):
+        noted.append(len(frames))
+        return integrate(self, integrator, frames, *args, **given)
+
+    monkeypatch.setattr(az.MeanFrames, "integrate", noting)
+    return noted
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("dummy", [None, 2**32 - 1])
+def test_stacks_go_into_the_mean_frame_at_once_and_change_no_bit(tmp_path, monkeypatch, k, dummy):
+    recipe = recipe_in(tmp_path, moving=True, corrections={"monitor": "i0", "dummy": dummy})
+    n = 30 // k
+    positions, monitors = [0.0] * 14 + [5.0] * (n - 14), np.arange(1.0, n + 1.0)
+    uri = write_hdf5(tmp_path, MANY)
+    step = reduced(stream_run(uri, n, positions, monitors, per_event=k), recipe)
+    noted = added_together(monkeypatch)
+    together = reduced(stream_run(uri, n, positions, monitors, order="tiled", per_event=k), recipe)
+    assert noted
+    assert_same_bits(together, step)
+    assert names(together) == names(step)
+
+
+def test_stacks_in_the_mean_frame_that_fail_on_their_way_are_made_good(tmp_path, monkeypatch):
+    recipe = recipe_in(tmp_path)
+    documents = stream_run(write_hdf5(tmp_path, MANY), 30, order="tiled")
+    put = History.put
+    noted = added_together(monkeypatch)
+
+    def full(self, exposure, reduced_):
+        if exposure.frame.seq_num == 11:
+            raise OSError("no space left on device")
+        return put(self, exposure, reduced_)
+
+    monkeypatch.setattr(History, "put", full)
+    derived = reduced(documents, recipe)
+    assert noted == [8, 8, 8]
+    assert (
+        "event 11 could not be added to the earlier ones (OSError: no space left on device)" in derived.stop["reason"]
+    )
+    others = [frame for at, frame in enumerate(MANY, 1) if at != 11]
+    monkeypatch.setattr(History, "put", put)
+    expected = reduced(inline_run(np.array(others)), recipe)
+    last, want = derived.events["cumulative"][-1]["data"], expected.events["cumulative"][-1]["data"]
+    assert last["frames"] == want["frames"] == 29
+    assert last["mean_frame_spottiness"] == want["mean_frame_spottiness"]
+    assert last["union_spottiness"] == pytest.approx(want["union_spottiness"], rel=1e-12)
+
+
+def test_stacks_that_the_mean_frame_refuses_are_integrated_without_it(tmp_path, monkeypatch):
+    recipe = recipe_in(tmp_path)
+    documents = stream_run(write_hdf5(tmp_path, MANY), 30, order="tiled")
+    expected = reduced(documents, recipe)
+
+    def refuse(*_, **__):
+        raise FrameError("not today")
+
+    monkeypatch.setattr(az.MeanFrames, "integrate", refuse)
+    assert_same_bits(reduced(documents, recipe), expected)
+
+
+def test_stacks_that_come_again_after_a_pause_leave_no_trace(tmp_path):
+    recipe = recipe_in(tmp_path)
+    uri = write_hdf5(tmp_path, MANY)
+    documents = stream_run(uri, 30, order="tiled")
+    (datum,) = (document for name, document in documents if name == "stream_datum")
+    first = datum | {"uid": "first", "indices": {"start": 0, "stop": 15}, "seq_nums": {"start": 1, "stop": 16}}
+    again = datum | {"uid": "again", "indices": {"start": 12, "stop": 30}, "seq_nums": {"start": 9, "stop": 27}}
+    told = [d for d in documents if d[0] not in ("stream_datum", "event", "stop")]
+    paused = [*told, ("stream_datum", first), ("stream_datum", again), documents[-1]]
+    derived = reduced(paused, recipe)
+    expected = reduced(inline_run(np.concatenate([MANY[:8], MANY[12:]])), recipe)
+    last, want = derived.events["cumulative"][-1]["data"], expected.events["cumulative"][-1]["data"]
+    for key, value in want.items():
+        assert np.array_equal(np.asarray(last[key]), np.asarray(value), equal_nan=not isinstance(value, str)), key
+    assert derived.stop["frames_replaced"] == 7
 
 
 @pytest.mark.parametrize(
@@ -199,7 +288,7 @@ def test_stacks_are_read_at_once_from_files(tmp_path, reads, k):
     expected = reduced(inline_run(frames.reshape(20, k, *SHAPE)), recipe_in(tmp_path))
     documents = stream_run(write_hdf5(tmp_path, frames), 20, order="tiled", per_event=k)
     assert_same_bits(reduced(documents, recipe_in(tmp_path)), expected)
-    assert reads == [(0, 1), (1, 7), (8, 8), (16, 4)]
+    assert reads == ([(0, 8), (8, 8), (16, 4)] if k == 1 else [(0, 4), (4, 4), (8, 8), (16, 4)])
 
 
 def test_stacks_of_which_one_frame_is_missing_give_the_others(tmp_path, reads):
@@ -207,7 +296,7 @@ def test_stacks_of_which_one_frame_is_missing_give_the_others(tmp_path, reads):
     derived = reduced(stream_run(path, 7, order="tiled"), recipe_in(tmp_path))
     assert derived.stop["frames_reduced"] == 5
     assert sorted(n for entry in derived.stop["skip_reasons"] for n in entry["seq_nums"]) == [6, 7]
-    assert reads[:2] == [(0, 1), (1, 6)]
+    assert reads[0] == (0, 7)
     assert_same_bits(derived, reduced(inline_run(FRAMES[:5]), recipe_in(tmp_path)))
 
 
@@ -240,6 +329,14 @@ def test_stack_copies_only_what_does_not_lie_side_by_side():
     assert np.array_equal(side_by_side.images, FRAMES[1:5])
     assert not side_by_side.has_room_for(FRAMES[:2])
     assert side_by_side.has_room_for(FRAMES[:1])
+    memory = np.zeros(8 + FRAMES.nbytes, np.uint8)
+    lent = memory[8:].view(FRAMES.dtype).reshape(FRAMES.shape)
+    lent[:] = FRAMES
+    stack = Stack(16, 2**20)
+    for at in (2, 3, 5):
+        stack.put(lent[at : at + 1 + (at == 3)])
+    assert np.shares_memory(stack.images, memory)
+    assert np.array_equal(stack.images, FRAMES[2:6])
     for order in ([0, 0], [1, 0], [0, 2], [0, 1, 0], [3, 1, 2]):
         mixed = Stack(16, 2**20)
         for at in order:

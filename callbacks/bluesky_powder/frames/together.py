@@ -9,6 +9,9 @@ from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames.frame import Images
 from bluesky_powder.frames.hdf5 import Hdf5Images
 
+LIKELY_BYTES = 2**25
+"""What an image occupies, until one was read: 8 million pixels of 4 bytes."""
+
 
 class EventReader:
     """Reads the images of events; those that it reads at once lie one after the other in one array.
@@ -21,17 +24,18 @@ class EventReader:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._event_bytes = most_bytes  # not known before one was read
+        self._image_bytes = LIKELY_BYTES
 
     def read(self, events: Sequence[Images]) -> Iterator[NDArray[Any] | Exception]:
         """Yield the images of each event, (k, rows, columns), or why they cannot be had."""
         at = 0
         while at < len(events):
-            most = max(self._most_bytes // self._event_bytes, 1)
-            run = events[at : at + min(_following(events, at), most)]
+            first = events[at]
+            per_event = self._image_bytes * (first.count if isinstance(first, Hdf5Images) else 1)
+            run = events[at : at + min(_following(events, at), max(self._most_bytes // per_event, 1))]
             for result in _read_run(run):
                 if not isinstance(result, Exception):
-                    self._event_bytes = max(result.nbytes, 1)
+                    self._image_bytes = max(result[0].nbytes, 1)
                 yield result
             at += len(run)
 

@@ -8,8 +8,10 @@ reductions add the same numbers in the same order.
 import logging
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +103,28 @@ class Cumulative:
         self._excess = 0.0
         self._excess_frames = 0
         self._geometries: set[Geometry] = set()
+        self._ahead: deque[int] = deque()
+
+    def mean_for(self, seq_nums: Sequence[int]) -> MeanFrames | None:
+        """Return the mean frame, if these events are new, in order and later than all others; else None.
+
+        Whoever adds all of them to it `put`s them next, in this order, each with the mean frame's pattern after it.
+        """
+        self._catch_up()
+        after = self._applied[-1] if self._applied else -1
+        rising = all(one < other for one, other in pairwise((after, *seq_nums)))
+        if self.mean_lost or not rising or self.history.seq_nums(after + 1):
+            return None
+        self._ahead.extend(seq_nums)
+        return self._mean
 
     def put(self, exposure: Exposure, reduced: Reduced) -> Iterator[SoFar | Merged]:
         """Add an event, or replace it; yield what is new, in the order in which it is to be emitted."""
         seq_num = exposure.frame.seq_num
+        is_in_mean = reduced.mean is not None and bool(self._ahead) and self._ahead[0] == seq_num
+        if not is_in_mean:
+            reduced = replace(reduced, mean=None)
+            self._catch_up()
         if self._applied and self._applied[-1] >= seq_num:
             self._retract(seq_num)
         self.history.put(exposure, reduced)
@@ -112,9 +132,12 @@ class Cumulative:
         for earlier in self.history.seq_nums(after, seq_num):
             yield from self._apply(earlier, None)
         yield from self._apply(seq_num, reduced)
+        if is_in_mean:
+            self._ahead.popleft()  # not before all has gone well
 
     def finish(self) -> Iterator[SoFar | Merged]:
         """Put back what still is out, then yield the merge of everything."""
+        self._catch_up()
         after = self._applied[-1] + 1 if self._applied else None
         for seq_num in self.history.seq_nums(after):
             yield from self._apply(seq_num, None)
@@ -132,9 +155,10 @@ class Cumulative:
         if self._geometries and entry.geometry not in self._geometries:
             yield self._merged()
         self._take_in(seq_num, reduced.pattern if reduced else self.history.pattern(seq_num))
-        if not self.mean_lost:
-            self._add_to_mean(seq_num, reduced)
-        yield self._so_far(seq_num)
+        mean = reduced.mean if reduced else None
+        if mean is None and not self.mean_lost:
+            mean = self._mean_with(seq_num, reduced)
+        yield self._so_far(seq_num, mean)
 
     def _take_in(self, seq_num: int, pattern: Pattern) -> None:
         entry = self.history[seq_num]
@@ -158,9 +182,17 @@ class Cumulative:
         for number in keep:
             self._take_in(number, self.history.pattern(number))
 
+    def _mean_with(self, seq_num: int, reduced: Reduced | None) -> Pattern | None:
+        """Add an event to the mean frame; return its pattern then, None where there is no mean frame any more."""
+        self._add_to_mean(seq_num, reduced)
+        return None if self.mean_lost else self._mean.pattern
+
     def _add_to_mean(self, seq_num: int, reduced: Reduced | None) -> None:
         try:
-            self._change_mean(self._mean.add, reduced or self._reread(seq_num))
+            added = reduced or self._reread(seq_num)
+            for image, monitor, pattern in zip(added.images, added.monitors, added.patterns, strict=True):
+                own = pattern if pattern.conditions.outliers is None else None
+                self._mean.add(added.integrator, image, monitor=monitor, pattern=own, **added.given)
         except Exception as error:
             self.mean_lost = f"there is no mean frame from event {seq_num} on: {error}"
             LOGGER.warning("%s", self.mean_lost, exc_info=not isinstance(error, FrameSkipped | AzimuthalError))
@@ -168,18 +200,27 @@ class Cumulative:
     def _take_out_of_mean(self, out: list[int], keep: list[int]) -> None:
         try:
             for number in out:
-                self._change_mean(self._mean.remove, self._reread(number))
+                out_again = self._reread(number)
+                for image, monitor in zip(out_again.images, out_again.monitors, strict=True):
+                    self._mean.remove(out_again.integrator, image, monitor=monitor, **out_again.given)
         except (FrameSkipped, AzimuthalError):
-            # Frames that are not whole numbers cannot be taken out exactly; sum the others afresh.
-            self._mean.close()
-            self._mean = MeanFrames(**self._budget)
-            for number in keep:
-                if not self.mean_lost:
-                    self._add_to_mean(number, None)
+            # Frames that are not whole numbers cannot be taken out exactly.
+            self._sum_afresh(keep)
 
-    def _change_mean(self, change: Callable[..., None], reduced: Reduced) -> None:
-        for image, monitor in zip(reduced.images, reduced.monitors, strict=True):
-            change(reduced.integrator, image, monitor=monitor, **reduced.given)
+    def _catch_up(self) -> None:
+        """Make good for events that were added to the mean frame and then were not put."""
+        if not self._ahead:
+            return
+        self._ahead.clear()
+        if not self.mean_lost and self._mean.frames != self._frames:
+            self._sum_afresh(self._applied)
+
+    def _sum_afresh(self, seq_nums: Sequence[int]) -> None:
+        self._mean.close()
+        self._mean = MeanFrames(**self._budget)
+        for seq_num in seq_nums:
+            if not self.mean_lost:
+                self._add_to_mean(seq_num, None)
 
     def _reread(self, seq_num: int) -> Reduced:
         exposure = self.history.exposure(seq_num)
@@ -187,10 +228,9 @@ class Cumulative:
             raise FrameSkipped(f"the frame of event {seq_num} is no longer at hand; replay the run")
         return self._reducer.reduce_one(exposure, self.history[seq_num].geometry.shape)
 
-    def _so_far(self, seq_num: int) -> SoFar:
+    def _so_far(self, seq_num: int, mean: Pattern | None) -> SoFar:
         if self._union is None:
             raise RuntimeError("nothing was added yet")
-        mean = None if self.mean_lost else self._mean.pattern
         independent, reason = (math.nan, self.mean_lost) if mean is None else self._independent_frames(mean)
         return SoFar(
             seq_num=seq_num,

@@ -1,14 +1,14 @@
 """Frames to patterns: read, find the geometry, check, add up what is summed, integrate, in stacks where they fit."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from azimuthal import Geometry, Integrator, IntegratorCache, Pattern, RadialBins, outliers, union
+from azimuthal import Geometry, Integrator, IntegratorCache, MeanFrames, Pattern, RadialBins, outliers, union
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
 from bluesky_powder.frames.darks import Dark, DarkSource, NoData
@@ -18,13 +18,19 @@ from bluesky_powder.recipe.sources import key_of
 from bluesky_powder.reduction.stack import Stack
 
 MOST_STACKED = 64
-"""Images that are integrated together; the engine takes them by eights."""
+"""Images that are integrated together."""
+AT_ONCE = 8
+"""What the engine takes at once."""
 STACK_BYTES = 2**28
 """What they may occupy."""
 LEAST_MONITOR, MOST_MONITOR = 1e-100, 1e100
 """Squares of the monitor are added up; beyond this they would spoil the sums of all other frames."""
 SUM_NO_DATA = -(2**62)
 """What stands for no data in sums of images: no sum of counts is this."""
+
+
+MeanFor = Callable[[Sequence[int]], MeanFrames | None]
+"""Seq_nums of events -> the mean frame that they may be added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class Reduced:
         How many images were read.
     dark_uid
         Of the event or run of the dark; "" where there is none.
+    mean
+        Pattern of the run's mean frame with these images, where they were added to it as they were integrated.
     """
 
     images: NDArray[Any]
@@ -75,6 +83,7 @@ class Reduced:
     given: Mapping[str, Any]
     count: int
     dark_uid: str
+    mean: Pattern | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -149,7 +158,7 @@ class FrameReducer:
         self._rule = recipe.outliers.rule(recipe.integration.error_model) if recipe.outliers else None
 
     def reduce(
-        self, exposures: Sequence[Exposure], shape: tuple[int, int] | None = None
+        self, exposures: Sequence[Exposure], shape: tuple[int, int] | None = None, mean_for: MeanFor | None = None
     ) -> Iterator[Reduced | Exception]:
         """Integrate the images of some events; yield, in their order, what became of each, or why nothing did.
 
@@ -162,22 +171,24 @@ class FrameReducer:
             One an event.
         shape
             (rows, columns) that frames of this run have, where it is known from earlier ones.
+        mean_for
+            Returns what events with these seq_nums may be added to as they are integrated; None where they may not.
         """
         group = _Group()
         for exposure, images in zip(exposures, self._read(exposures), strict=True):
             try:
                 ready = self._made_ready(exposure, images, shape)
             except Exception as reason:
-                yield from self._results(group)
+                yield from self._results(group, mean_for)
                 group = _Group()
                 yield reason
                 continue
             shape = ready.integrator.shape
             if not group.takes(ready):
-                yield from self._results(group)
+                yield from self._results(group, mean_for)
                 group = _Group()
             group.add(ready)
-        yield from self._results(group)
+        yield from self._results(group, mean_for)
 
     def reduce_one(self, exposure: Exposure, shape: tuple[int, int] | None = None) -> Reduced:
         """Integrate the images of one event.
@@ -231,10 +242,10 @@ class FrameReducer:
             images, factors = self._summed(images), (math.fsum(factors),)
         return _Ready(exposure, images, factors, integrator, count)
 
-    def _results(self, group: _Group) -> Iterator[Reduced | Exception]:
+    def _results(self, group: _Group, mean_for: MeanFor | None = None) -> Iterator[Reduced | Exception]:
         """Yield what became of a group; where that fails, of each of it by itself."""
         try:
-            results: list[Reduced | Exception] = list(self._together(group)) if group.members else []
+            results: list[Reduced | Exception] = list(self._together(group, mean_for)) if group.members else []
         except Exception as reason:
             if len(group.members) == 1:
                 results = [reason]
@@ -242,26 +253,41 @@ class FrameReducer:
                 results = [result for ready in group.members for result in self._results(_alone(ready))]
         yield from results
 
-    def _together(self, group: _Group) -> Iterator[Reduced]:
+    def _together(self, group: _Group, mean_for: MeanFor | None) -> Iterator[Reduced]:
         first = group.members[0]
         given = self._given(first.exposure.dark, first.count, first.integrator.shape)
-        images = group.stack.images
-        monitors = [monitor for ready in group.members for monitor in ready.monitors]
-        patterns = self._integrate(first.integrator, images, {**given, "monitor": monitors})
+        patterns, means = self._integrate(group, given, mean_for)
         dark_uid = first.exposure.dark.uid if first.exposure.dark else ""
-        start = 0
+        stop = 0
         for ready in group.members:
-            own = tuple(patterns[start : start + len(ready.images)])
-            start += len(own)
-            pattern = union(own).with_errors(self._recipe.integration.error_model)
-            yield Reduced(ready.images, ready.monitors, own, pattern, ready.integrator, given, ready.count, dark_uid)
+            start, stop = stop, stop + len(ready.images)
+            own = tuple(patterns[start:stop])
+            yield Reduced(
+                images=ready.images,
+                monitors=ready.monitors,
+                patterns=own,
+                pattern=union(own).with_errors(self._recipe.integration.error_model),
+                integrator=ready.integrator,
+                given=given,
+                count=ready.count,
+                dark_uid=dark_uid,
+                mean=means[stop - 1] if means else None,
+            )
 
-    def _integrate(self, integrator: Integrator, images: NDArray[Any], given: dict[str, Any]) -> list[Pattern]:
-        if self._rule is None:
-            patterns: list[Pattern] = integrator.integrate(images, **given)
-        else:
-            patterns = outliers.apply(integrator, self._rule, images, **given)
-        return patterns
+    def _integrate(
+        self, group: _Group, given: dict[str, Any], mean_for: MeanFor | None
+    ) -> tuple[list[Pattern], list[Pattern]]:
+        """Return the pattern of each image and, if they were added to it, of the mean frame after each."""
+        integrator, images = group.members[0].integrator, group.stack.images
+        monitors = [monitor for ready in group.members for monitor in ready.monitors]
+        if self._rule is not None:
+            return outliers.apply(integrator, self._rule, images, **given, monitor=monitors), []
+        counts = images.dtype.kind == "u" and not given
+        if counts and len(images) >= AT_ONCE and mean_for is not None:
+            mean = mean_for([ready.exposure.frame.seq_num for ready in group.members])
+            if mean is not None:
+                return mean.integrate(integrator, images, monitors, follow=True)
+        return integrator.integrate(images, **given, monitor=monitors), []
 
     def _given(self, source: DarkSource | None, count: int, shape: tuple[int, int]) -> dict[str, Any]:
         """Return what the engine is given besides images and monitors."""

@@ -186,7 +186,7 @@ class RunReduction:
         """Yield one result an exposure, also where the reducer has a fault of its own."""
         done = 0
         try:
-            for result in self._setup.reducer.reduce(exposures, self._shape):
+            for result in self._setup.reducer.reduce(exposures, self._shape, self._cumulative.mean_for):
                 yield result
                 done += 1
         except Exception as fault:

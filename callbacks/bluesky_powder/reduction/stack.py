@@ -66,12 +66,12 @@ class Stack:
 def _one_array(before: NDArray[Any], images: NDArray[Any]) -> NDArray[Any] | None:
     """Return both as a part of the array that they lie in, one right after the other; None where they do not."""
     whole = images.base
-    if not isinstance(whole, np.ndarray) or whole is not before.base or whole.dtype != images.dtype:
+    if not isinstance(whole, np.ndarray) or whole is not before.base or before.dtype != images.dtype:
         return None
     if not (whole.flags.c_contiguous and before.flags.c_contiguous and images.flags.c_contiguous):
         return None
     if images.ctypes.data != before.ctypes.data + before.nbytes:
         return None
-    first = (before.ctypes.data - whole.ctypes.data) // whole.itemsize
-    both = whole.reshape(-1)[first : first + before.size + images.size]
-    return both.reshape(-1, *images.shape[1:])
+    start = before.ctypes.data - whole.ctypes.data
+    both = whole.reshape(-1).view(np.uint8)[start : start + before.nbytes + images.nbytes]
+    return both.view(images.dtype).reshape(-1, *images.shape[1:])
