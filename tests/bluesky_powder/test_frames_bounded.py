@@ -64,8 +64,8 @@ def test_run_of_one_resource_an_event_keeps_the_latest_only():
         yield event(n, {"angle": n * 0.1, "i0": 5.0})
 
     keys = {"det": frames_key(), "other": frames_key(), **NUMBERS}
-    frames, grown = growth(run, [descriptor("primary", keys)], step, 80_000)
-    assert frames == 80_000
+    frames, grown = growth(run, [descriptor("primary", keys)], step, 40_000)
+    assert frames == 40_000
     assert grown < ROOM
 
 
@@ -91,7 +91,7 @@ def test_run_of_legacy_datums_of_several_detectors_keeps_the_latest_only(stream)
 
 @pytest.mark.parametrize("samples", [2, "time"])
 def test_run_with_columns_and_another_stream_keeps_the_latest_only(tmp_path, samples):
-    events = 20_000
+    events = 12_000
     file = write_columns(tmp_path, angle=np.arange(events) * 0.1)
     keys = {"det": frames_key(), "angle": number_key([1], external="STREAM:")}
     head = [
