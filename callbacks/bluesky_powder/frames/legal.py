@@ -264,7 +264,9 @@ def _number(document: Document, key: str) -> None:
 def _column(document: Mapping[Any, Any], key: Any) -> Sequence[Any] | np.ndarray[Any, Any]:
     value = document.get(key)
     if isinstance(value, str | Mapping) or not isinstance(value, Sized) or not hasattr(value, "__getitem__"):
-        raise DocumentError(f"its {key if isinstance(key, str) else shown(key)} is {shown(value)}, not a column")
+        column = key if isinstance(key, str) else shown(key)
+        none = key not in document
+        raise DocumentError(f"it has no {column}" if none else f"its {column} is {shown(value)}, not a column")
     return value  # type: ignore[return-value]  # has a length and items
 
 

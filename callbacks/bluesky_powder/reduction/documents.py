@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -233,7 +234,7 @@ class DerivedRun:
         units = self._raw_keys.get(str(source), {}).get("units")
         if isinstance(source, KeySource) and source.to_unit is not None:
             units = source.to_unit
-        return _number_key(units, source=f"raw:{source}")
+        return _number_key(units if isinstance(units, str) else None, source=f"raw:{source}")
 
     def _monitor_key(self) -> dict[str, Any]:
         """Return the data key of what frames are divided by; with an exposure time it is a product."""
@@ -322,6 +323,11 @@ def _is_valid(metadata: Mapping[str, Any]) -> bool:
 
 def versions() -> dict[str, str]:
     """Return the versions of what the numbers depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {}
     for package in _VERSIONED:
         try:
