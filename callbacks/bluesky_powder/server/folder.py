@@ -69,6 +69,11 @@ class Folder:
         return self.path / "server.log"
 
     @property
+    def ui_settings(self) -> Path:
+        """Settings of Tiled's own pages."""
+        return self.path / "ui-settings.yml"
+
+    @property
     def spool(self) -> Path:
         """Folder of documents that are on their way into this server."""
         return self.path / "spool"

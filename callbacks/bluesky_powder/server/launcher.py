@@ -215,6 +215,9 @@ class PowderServer:
         from tiled.storage import get_storage
         from tiled.utils import ensure_uri
 
+        from bluesky_powder.web.routes import TABLES_MAY_GROW
+        from bluesky_powder.web.settings import ui_settings
+
         storage_uri = ensure_uri(f"duckdb:///{self._folder.tables}")
         try:
             catalog = from_uri(
@@ -230,14 +233,16 @@ class PowderServer:
         except Exception as error:
             raise ServerError(f"{self.directory} cannot be opened as a Tiled catalog: {error}") from error
         serialise(get_storage(storage_uri))
-        app = build_app(
-            catalog,
-            authentication=Authentication(
-                single_user_api_key=self.api_key, allow_anonymous_access=self._access == "public"
-            ),
-            include_routers=_routers(),
-        )
+        with ui_settings(self._folder.ui_settings):
+            app = build_app(
+                catalog,
+                authentication=Authentication(
+                    single_user_api_key=self.api_key, allow_anonymous_access=self._access == "public"
+                ),
+                include_routers=_routers(),
+            )
         app.add_middleware(ExpectedShape)
+        setattr(app.state, TABLES_MAY_GROW, True)
         _keep_settings_apart(app)
         return storage_uri, app
 
@@ -246,13 +251,15 @@ class PowderServer:
 
 
 def _routers() -> list[Any]:
-    """Teach Tiled to give runs as documents, and return the routes that Bluesky's client expects."""
+    """Teach Tiled to give runs as documents; return the routes that Bluesky's client expects, and our pages."""
     from bluesky_tiled_plugins.exporters import json_seq_exporter
     from bluesky_tiled_plugins.routers.validator import router
     from tiled.media_type_registration import default_serialization_registry
 
+    from bluesky_powder.web import router as pages
+
     default_serialization_registry.register("BlueskyRun", "application/json-seq", json_seq_exporter)
-    return [router]
+    return [router, pages]
 
 
 def _keep_settings_apart(app: Any) -> None:
