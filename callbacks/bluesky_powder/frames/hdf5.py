@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
-from bluesky_powder.frames.chunks import Budget, ChunkDamaged, ChunkMissing, Chunks, ReadAhead
+from bluesky_powder.frames.chunks import Budget, Buffers, ChunkDamaged, ChunkMissing, Chunks, ReadAhead
 from bluesky_powder.frames.frame import as_images
 from bluesky_powder.frames.handles import Handle, Stamp, refresh
 from bluesky_powder.frames.patience import Patience
@@ -42,7 +42,7 @@ class Hdf5Files:
     def __init__(self, patience: Patience, *, ahead_bytes: int = AHEAD_BYTES) -> None:
         self._patience = patience
         self._open: OrderedDict[Path, _Opened] = OrderedDict()
-        self._budget = Budget(ahead_bytes)
+        self._budget, self._buffers = Budget(ahead_bytes), Buffers(ahead_bytes)
         self._lock = threading.RLock()
 
     @property
@@ -115,9 +115,15 @@ class Hdf5Files:
         with self._lock:
             while self._open:
                 self._forget(next(iter(self._open)))
+            self._buffers.clear()
 
     def _read(self, path: Path, dataset: str, start: int, stop: int, count: int) -> NDArray[Any]:
-        return self._patience.until_read(str(path), lambda: self._try(path, dataset, start, stop, count))
+        try:
+            return self._patience.until_read(str(path), lambda: self._try(path, dataset, start, stop, count))
+        except FramesUnavailable as error:
+            if isinstance(error.__cause__, FrameUnwritten):
+                raise FrameUnwritten(str(error)) from error
+            raise
 
     def _try(self, path: Path, dataset: str, start: int, stop: int, count: int) -> NDArray[Any]:
         with self._lock:
@@ -154,7 +160,7 @@ class Hdf5Files:
             self._open.move_to_end(path)
             return opened
         self._forget(path)
-        opened = self._open[path] = _Opened(Handle.open(path), self._budget)
+        opened = self._open[path] = _Opened(Handle.open(path), self._budget, self._buffers)
         while len(self._open) > MOST_OPEN_FILES:
             self._forget(next(iter(self._open)))
         return opened
@@ -187,7 +193,7 @@ class _Source:
     ahead: ReadAhead | None
 
     @classmethod
-    def of(cls, handle: Handle, dataset: str, budget: Budget) -> "_Source":
+    def of(cls, handle: Handle, dataset: str, budget: Budget, buffers: Buffers) -> "_Source":
         """Return a dataset of an open file."""
         node = handle.dataset(dataset)
         home = Path(node.file.filename)
@@ -195,7 +201,8 @@ class _Source:
         stamp = Stamp.of(home) if linked else handle.stamp
         settled = stamp.settled() if linked else handle.settled
         chunks = Chunks.of(node)
-        return cls(node, stamp, settled, None if chunks is None else ReadAhead(chunks, budget, settled=settled))
+        ahead = None if chunks is None else ReadAhead(chunks, budget, buffers, settled=settled)
+        return cls(node, stamp, settled, ahead)
 
     def rows(self, wanted: int) -> tuple[int, str]:
         """Return how many rows there are, looked up anew where that may matter, and what may hide some."""
@@ -211,12 +218,13 @@ class _Opened:
 
     handle: Handle
     budget: Budget
+    buffers: Buffers
     sources: dict[str, _Source] = field(default_factory=dict)
 
     def source(self, dataset: str) -> _Source:
         """Return a dataset."""
         if dataset not in self.sources:
-            self.sources[dataset] = _Source.of(self.handle, dataset, self.budget)
+            self.sources[dataset] = _Source.of(self.handle, dataset, self.budget, self.buffers)
         return self.sources[dataset]
 
     @property

@@ -1,6 +1,7 @@
 """HDF5 files with a dataset of frames."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import IngestError
+from bluesky_powder.frames import Patience
+from bluesky_powder.frames.hdf5 import FrameUnwritten, Hdf5Files
 
 USUAL = ("/entry/data/data", "/entry/instrument/detector/data", "/entry/data/data_000001", "/data")
 """Where NeXus, areaDetector, Dectris and Odin put their frames."""
@@ -53,8 +56,14 @@ def hdf5_frames(path: Path, dataset: str) -> Iterator[NDArray[Any]]:
     """
     try:
         with h5py.File(path, "r", libver="latest", swmr=True) as file:
-            for index in range(len(file[dataset])):
-                yield np.asarray(file[dataset][index])
+            (frames, *shape), dtype, fill = file[dataset].shape, file[dataset].dtype, file[dataset].fillvalue
+        with closing(Hdf5Files(Patience(0.0))) as files:
+            for index in range(frames):
+                try:
+                    frame = files.read(path, dataset, index, 1)[0]
+                except FrameUnwritten:
+                    frame = np.full(shape, fill, dtype)  # the reduction says so
+                yield frame
     except Exception as error:
         raise IngestError(f"{path}: the frames in {dataset} cannot be read: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from azimuthal.threads import thread_count
+from bluesky_powder.frames.chunks.buffers import Buffers
 from bluesky_powder.frames.chunks.reader import ChunkMissing, Chunks, Part, Raw, ends_in_zero
 
 Span = tuple[int, int]
@@ -96,14 +97,17 @@ class ReadAhead:
         Of the dataset.
     budget
         What the rows that are read ahead may occupy.
+    buffers
+        Where arrays come from.
     settled
         Whether the file stays as it is. Otherwise what was read ahead is compared with the file when it is asked for,
         and read again where it has changed: frames may be announced, and overwritten, between the two.
     """
 
-    def __init__(self, chunks: Chunks, budget: Budget, *, settled: bool) -> None:
+    def __init__(self, chunks: Chunks, budget: Budget, buffers: Buffers, *, settled: bool) -> None:
         self._chunks = chunks
         self._budget = budget
+        self._buffers = buffers
         self._settled = settled
         self._units: dict[Span, _Unit] = {}
         self._last: Span = (0, 0)
@@ -145,7 +149,9 @@ class ReadAhead:
             self._release(unit)
             return unit.array
         self._keep(unit)
-        return unit.array[first - span[0] : stop - span[0]].copy()
+        wanted = self._chunks.empty(first, stop, self._buffers)
+        wanted[...] = unit.array[first - span[0] : stop - span[0]]
+        return wanted
 
     def drop(self) -> None:
         """Give up what was read ahead, once nothing uses the file any more for it."""
@@ -158,7 +164,7 @@ class ReadAhead:
     def _demanded(self, span: Span) -> _Unit:
         """Begin to read rows that are wanted now; one chunk is left to whoever waits for it."""
         parts = list(self._chunks.parts(*span))
-        array = self._chunks.empty(*span)
+        array = self._chunks.empty(*span, self._buffers)
         return _Unit(span, array, self._begun(parts, array) if len(parts) > 1 else [(parts[0], None)])
 
     def _begun(self, parts: list[Part], array: NDArray[Any]) -> list[tuple[Part, "Future[Raw | None] | None"]]:
@@ -185,7 +191,7 @@ class ReadAhead:
         nbytes = self._cost(span)
         if not self._budget.take(self, nbytes):
             return None
-        array = self._chunks.empty(*span)
+        array = self._chunks.empty(*span, self._buffers)
         return _Unit(span, array, self._begun(list(self._chunks.parts(*span)), array), nbytes)
 
     def _keep(self, unit: _Unit) -> None:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_powder.frames.chunks.buffers import Buffers
 from bluesky_powder.frames.chunks.filters import ChunkDamaged, Filters
 
 Raw = tuple[int, bytes]
@@ -79,9 +80,9 @@ class Chunks:
         """Return what rows occupy."""
         return (stop - first) * prod(self._within) * self._dtype.itemsize
 
-    def empty(self, first: int, stop: int) -> NDArray[Any]:
+    def empty(self, first: int, stop: int, buffers: Buffers) -> NDArray[Any]:
         """Return an array for rows."""
-        return np.empty((stop - first, *self._within), self._dtype)
+        return buffers.empty((stop - first, *self._within), self._dtype)
 
     def parts(self, first: int, stop: int) -> Iterator[Part]:
         """Yield the chunks of rows; `first` and `stop` as `span` returns them."""
