@@ -4,7 +4,10 @@ import event_model
 import numpy as np
 
 import azimuthal as az
-from raw_runs import SHAPE
+from raw_runs import SHAPE, images
+
+DARKS = np.random.default_rng(5).poisson(30, (4, *SHAPE)).astype(np.uint16)
+FRAMES = (images(6) + 30).astype(np.uint16)
 
 
 class MixedRun:
@@ -85,3 +88,10 @@ def mean_and_variance(darks, gain=1.0, read_noise=0.0):
     """Return the mean of dark images, and its variance by counting statistics and read noise."""
     mean = np.mean(np.asarray(darks, np.float64), axis=0)
     return mean, (gain * np.maximum(mean, 0) + read_noise**2) / len(darks)
+
+
+def assert_pattern(data, pattern):
+    assert np.array_equal(data["intensity"], pattern.intensity, equal_nan=True)
+    assert np.array_equal(data["sem"], pattern.sem, equal_nan=True)
+    assert data["total_counts"] == pattern.sum_signal.sum()
+    assert data["masked_pixels"] == pattern.masked_pixels

@@ -1,4 +1,4 @@
-"""Several detectors in one recipe, several frames in one event, and what the reduction is told besides its recipe."""
+"""Several detectors in one recipe, and what the reduction is told besides its recipe."""
 
 import textwrap
 
@@ -6,7 +6,6 @@ import event_model
 import numpy as np
 import pytest
 
-import azimuthal as az
 from bluesky_powder import PowderReduction
 from bluesky_powder.errors import RecipeError
 from bluesky_powder.recipe import Recipe, recipes_of
@@ -227,99 +226,6 @@ def test_detectors_may_be_one_with_two_recipes(folder):
     assert set(derived) == {"split", "whole"}
     split, whole = (derived[name].events["primary"][0]["data"]["intensity"] for name in ("split", "whole"))
     assert not np.array_equal(split, whole, equal_nan=True)
-
-
-# Several frames in one event.
-
-K = 3
-SHARED = images(2 * K, seed=4).reshape(2, K, *SHAPE)
-
-
-def integrator_of(recipe, **more):
-    keywords = recipe.integrator_keywords() | more
-    return az.Integrator(recipe.geometry.at({}, SHAPE), recipe.bins.radial_bins(), **keywords)
-
-
-def test_sum_of_frames_is_integrated_once(tmp_path):
-    recipe = recipe_in(tmp_path, frames_per_event="sum", corrections={"monitor": "i0"})
-    derived = reduced(inline_run(SHARED, monitors=[10.0, 20.0]), recipe)[None]
-    each = reduced(inline_run(SHARED, monitors=[10.0, 20.0]), recipe_in(tmp_path, corrections={"monitor": "i0"}))[None]
-    for at, monitor in enumerate((10.0, 20.0)):
-        data = derived.events["primary"][at]["data"]
-        total = SHARED[at].sum(axis=0, dtype=np.int64)
-        pattern = integrator_of(recipe).integrate(total, monitor=K * monitor)
-        assert np.array_equal(data["intensity"], pattern.intensity, equal_nan=True)
-        assert np.array_equal(data["sem"], pattern.sem, equal_nan=True)
-        assert data["total_counts"] == pattern.sum_signal.sum()
-        assert data["monitor"] == K * monitor
-        others = each.events["primary"][at]["data"]
-        assert data.keys() == others.keys()
-        assert data["intensity"] == pytest.approx(others["intensity"], rel=1e-12, nan_ok=True)
-        assert data["spottiness"] < others["spottiness"] * np.sqrt(K)
-    assert derived.stop["frames_seen"] == derived.stop["frames_reduced"] == 2 * K
-    assert derived.latest("cumulative", "frames") == {1: 1, 2: 2}
-
-
-def test_sum_of_frames_from_a_file_is_the_same(tmp_path):
-    recipe = recipe_in(tmp_path, frames_per_event="sum")
-    inline = reduced(inline_run(SHARED), recipe)[None]
-    uri = write_hdf5(tmp_path, SHARED.reshape(-1, *SHAPE))
-    assert_same_bits(reduced(stream_run(uri, 2, per_event=K), recipe)[None], inline)
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.uint64])
-def test_sum_of_frames_masks_what_any_of_them_lacks(tmp_path, dtype):
-    recipe = recipe_in(tmp_path, frames_per_event="sum", corrections={"dummy": 7})
-    frames = np.full((1, K, *SHAPE), 9, dtype)
-    frames[0, 1, 5:9, 10] = 7
-    frames[0, :, 20, 20] = (1, 2, 4)  # their sum looks like a dummy and is none
-    data = reduced(inline_run(frames), recipe)[None].events["primary"][0]["data"]
-    mask = np.zeros(SHAPE, bool)
-    mask[5:9, 10] = True
-    total = frames[0].sum(axis=0).astype(np.float64)
-    expected = integrator_of(recipe, dummy=None).integrate(total, mask=mask, monitor=K)
-    assert data["masked_pixels"] == 4
-    assert data["intensity"] == pytest.approx(expected.intensity, rel=1e-14, nan_ok=True)
-
-
-def test_sum_of_frames_does_not_overflow(tmp_path):
-    recipe = recipe_in(tmp_path, frames_per_event="sum", integration={"solid_angle": None, "polarization": None})
-    frames = np.full((1, K, *SHAPE), 2**32 - 2, np.uint32)
-    data = reduced(inline_run(frames), recipe)[None].events["primary"][0]["data"]
-    assert np.nanmax(data["intensity"]) == pytest.approx(2**32 - 2)
-
-
-def test_sum_of_frames_takes_dark_and_read_noise_of_each(tmp_path):
-    np.save(tmp_path / "dark.npy", dark := np.full(SHAPE, 3))
-    recipe = recipe_in(
-        tmp_path,
-        frames_per_event="sum",
-        corrections={"dark": "dark.npy", "dark_variance": 0.5},
-        integration={"splitting": "no", "error_model": "poisson", "read_noise": 2.0},
-    )
-    data = reduced(inline_run(SHARED[:1]), recipe)[None].events["primary"][0]["data"]
-    total = SHARED[0].sum(axis=0, dtype=np.float64)
-    variance = total + K * 2.0**2 + K**2 * 0.5
-    expected = integrator_of(recipe).integrate(total, dark=K * dark, variance=variance, monitor=K)
-    expected = expected.with_errors("poisson")
-    assert data["intensity"] == pytest.approx(expected.intensity, rel=1e-14, nan_ok=True)
-    assert data["sem"] == pytest.approx(expected.sem, rel=1e-13, nan_ok=True)
-    noisy = recipe_in(tmp_path, frames_per_event="sum", integration={"error_model": "poisson", "read_noise": 2.0})
-    data = reduced(inline_run(SHARED[:1]), noisy)[None].events["primary"][0]["data"]
-    expected = integrator_of(noisy).integrate(total, variance=total + K * 4.0, monitor=K).with_errors("poisson")
-    assert data["sem"] == pytest.approx(expected.sem, rel=1e-13, nan_ok=True)
-
-
-def test_sum_of_frames_after_a_pause_leaves_no_trace(tmp_path):
-    recipe = recipe_in(tmp_path, frames_per_event="sum")
-    documents = inline_run(SHARED)
-    again = inline_run(SHARED[::-1])
-    descriptor = documents[1][1]["uid"]
-    paused = [*documents[:-1], *((name, doc | {"descriptor": descriptor}) for name, doc in again[2:-1]), documents[-1]]
-    derived, expected = reduced(paused, recipe)[None], reduced(again, recipe)[None]
-    last, want = derived.events["cumulative"][-1]["data"], expected.events["cumulative"][-1]["data"]
-    for key, value in want.items():
-        assert np.array_equal(np.asarray(last[key]), np.asarray(value), equal_nan=not isinstance(value, str)), key
 
 
 # What the reduction is told besides its recipe.
