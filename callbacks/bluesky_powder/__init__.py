@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bluesky_powder.errors import BlueskyPowderError, FrameSkipped, FramesUnavailable, RecipeError
+    from bluesky_powder.frames import TiledFrames
     from bluesky_powder.publish import TiledPublisher
     from bluesky_powder.recipe import Recipe
     from bluesky_powder.reduction import PowderReduction
@@ -23,6 +24,7 @@ __all__ = [
     "PowderServer",
     "Recipe",
     "RecipeError",
+    "TiledFrames",
     "TiledPublisher",
     "replay",
 ]
@@ -36,6 +38,7 @@ _ROOMS = {
     "PowderServer": "server",
     "Recipe": "recipe",
     "RecipeError": "errors",
+    "TiledFrames": "frames",
     "TiledPublisher": "publish",
     "replay": "replay",
 }

@@ -212,3 +212,10 @@ def test_mask_that_leaves_nothing_is_told(tmp_path):
     tifffile.imwrite(path, np.full(SHAPE, -1, np.int32))
     with pytest.raises(IngestError, match="nothing is left"):
         mask_negative(recipe_in(tmp_path), open_series([str(path)]), tmp_path)
+
+
+def test_exposure_times_go_with_the_frames_where_the_recipe_divides_by_them(tmp_path):
+    recipe = recipe_in(tmp_path, corrections={"exposure": {"key": "seconds", "unit": "ms", "to_unit": "s"}})
+    assert columns_for(recipe, 3, [], exposure="1,2,3") == {"seconds": [1.0, 2.0, 3.0]}
+    with pytest.raises(IngestError, match="exposure 'seconds': give --exposure"):
+        columns_for(recipe, 3, [])

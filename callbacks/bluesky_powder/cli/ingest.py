@@ -34,6 +34,7 @@ def ingest(
         typer.Option(help="A goniometer position (or any other number): one for all frames, one each, or @file."),
     ] = None,
     monitor: Annotated[str | None, typer.Option(help="Monitor counts: 1e5 | 1e5,1.1e5,... | @file.")] = None,
+    exposure: Annotated[str | None, typer.Option(help="Exposure times, likewise, if the recipe has them.")] = None,
     mask_negative: Annotated[
         bool, typer.Option("--mask-negative", help="Leave out, in all frames, what is negative in any of them.")
     ] = False,
@@ -46,7 +47,7 @@ def ingest(
     console = Console(highlight=False)
     loaded = Recipe.load(recipe)
     series = open_series(files)
-    columns = columns_for(loaded, series.frames, position or [], monitor)
+    columns = columns_for(loaded, series.frames, position or [], monitor, exposure)
     rows, width = series.shape
     plural = "s" if series.frames > 1 else ""
     console.print(f"{series.frames} frame{plural}, {rows}×{width} {series.dtype.name}")

@@ -90,7 +90,7 @@ def _frame_shape(text: str | None) -> tuple[int, int] | None:
 def _position_sets(recipe: "Recipe", texts: list[str]) -> list[dict[str, float]]:
     """Return the goniometer's positions to try, each as a mapping."""
     motors = recipe.geometry.motors
-    fixed = {name: value for name, value in motors.items() if not isinstance(value, str)}
+    fixed = {name: value for name, value in motors.items() if isinstance(value, float)}
     free = [name for name in motors if name not in fixed]
     given: dict[str, list[float]] = {}
     for text in texts:
@@ -110,7 +110,7 @@ def _position_sets(recipe: "Recipe", texts: list[str]) -> list[dict[str, float]]
         raise RecipeError(
             f"give --positions {'' if len(free) == 1 else missing[0] + '='}0:60 for the position {missing[0]!r}"
         )
-    axes = {**{name: [float(value)] for name, value in fixed.items()}, **given}
+    axes = {**{name: [value] for name, value in fixed.items()}, **given}
     count = math.prod(len(values) for values in axes.values())
     if count > _MOST:
         raise RecipeError(f"these are {count} combinations of positions; give fewer, at most {_MOST}")

@@ -1,11 +1,12 @@
-"""Numbers that go with the frames: positions and monitor, one each a frame."""
+"""Numbers that go with the frames: positions, monitor and exposure time, one each a frame."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bluesky_powder.errors import IngestError
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe.sources import key_of
 
 
 def parse_numbers(text: str, frames: int) -> list[float]:
@@ -39,18 +40,20 @@ def parse_numbers(text: str, frames: int) -> list[float]:
     return numbers
 
 
-def columns_for(recipe: Recipe, frames: int, positions: Sequence[str], monitor: str | None) -> dict[str, list[float]]:
+def columns_for(
+    recipe: Recipe, frames: int, positions: Sequence[str], monitor: str | None = None, exposure: str | None = None
+) -> dict[str, list[float]]:
     """Return the data keys that go with the frames, and their values.
 
     Parameters
     ----------
     recipe
-        Says which data keys positions and monitor come from.
+        Says which data keys positions, monitor and exposure come from.
     frames
         How many there are.
     positions
         ``NAME=NUMBERS``; the name is the goniometer position's, or any data key. Numbers as `parse_numbers` takes them.
-    monitor
+    monitor, exposure
         Numbers; None where there are none.
 
     Raises
@@ -58,23 +61,26 @@ def columns_for(recipe: Recipe, frames: int, positions: Sequence[str], monitor: 
     IngestError
         If one is malformed, or one that the recipe needs is missing.
     """
-    motors: Mapping[str, str | float] = recipe.geometry.motors
+    motors = recipe.geometry.motors
     columns: dict[str, list[float]] = {}
     for text in positions:
         name, equals, numbers = text.partition("=")
         if not name.isidentifier() or not equals:
             raise IngestError(f"{text!r} is no position; one looks like pos=1,2,3")
-        columns[str(motors.get(name, name))] = parse_numbers(numbers, frames)
-    wanted = recipe.corrections.monitor
-    if monitor is not None:
-        if not isinstance(wanted, str):
-            raise IngestError("the recipe uses no monitor; add one to it, such as `corrections: {monitor: i0}`")
-        columns[wanted] = parse_numbers(monitor, frames)
-    for name, key in motors.items():
-        if isinstance(key, str) and key not in columns:
+        columns[key_of(motors.get(name)) or name] = parse_numbers(numbers, frames)
+    for name, source in motors.items():
+        key = key_of(source)
+        if key is not None and key not in columns:
             raise IngestError(f"the recipe's goniometer needs the position {name!r}: give --position {name}=NUMBERS")
-    if isinstance(wanted, str) and wanted not in columns:
-        raise IngestError(f"the recipe normalizes to the monitor {wanted!r}: give --monitor NUMBERS")
+    factors = (("monitor", "i0", monitor), ("exposure", "exposure_time", exposure))
+    for what, example, numbers_given in factors:
+        key = key_of(getattr(recipe.corrections, what))
+        if numbers_given is not None and key is None:
+            raise IngestError(f"the recipe uses no {what}; add one to it, such as `corrections: {{{what}: {example}}}`")
+        if numbers_given is not None and key is not None:
+            columns[key] = parse_numbers(numbers_given, frames)
+        if key is not None and key not in columns:
+            raise IngestError(f"the recipe normalizes to the {what} {key!r}: give --{what} NUMBERS")
     if recipe.frames in columns:
         raise IngestError(f"{recipe.frames!r} is the data key of the frames; a position cannot have it too")
     return columns
