@@ -1,8 +1,10 @@
 """The derived run's documents: their keys, composed with event-model, ndarrays left as they are."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import event_model
 import numpy as np
 
-from azimuthal import Pattern, radial_unit
+from azimuthal import Pattern, grade, radial_unit
 from azimuthal.pattern import SUMS
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
@@ -88,6 +90,7 @@ class DerivedRun:
         self._last: dict[str, int] = {}
         self._raw_time: float | None = None
         self._raw_keys: dict[str, Any] = {}
+        self._so_far: dict[str, float] = {}
         self.position_keys = {name: _position_key(name) for name in recipe.geometry.motors}
         metadata = _start_metadata(raw_start, recipe, self.position_keys)
         if supersedes:
@@ -153,7 +156,7 @@ class DerivedRun:
         }
         keys = {
             **self._curve_keys(pattern.npt),
-            "sums": _sums_key(pattern.npt),
+            "sums": _sums_key(pattern),
             **_spottiness_keys(),
             "total_counts": _number_key("counts"),
             "masked_pixels": _integer_key("pixels"),
@@ -196,6 +199,7 @@ class DerivedRun:
             "reason": {"dtype": "string", "shape": [], "dtype_numpy": "<U512", "source": _SOURCE},
         }
         self._event("cumulative", seq_num, when, keys, data)
+        self._so_far = {name: value for name, value in data.items() if name.startswith(_SUMMED_UP)}
 
     def merged(self, when: float, pattern: Pattern, geometries: int) -> None:
         """Emit the merge of all frames so far.
@@ -217,16 +221,18 @@ class DerivedRun:
         }
         keys = {
             **self._curve_keys(pattern.npt),
-            "sums": _sums_key(pattern.npt),
+            "sums": _sums_key(pattern),
             "count": _array_key(pattern.npt, dims=["radial"], units="pixels"),
             "geometries": _integer_key(),
         }
         self._event("merged", self._last.get("merged", 0) + 1, when, keys, data)
 
     def stop(self, exit_status: str, reason: str, counts: Mapping[str, Any]) -> None:
-        """Emit the stop document with the counts of frames."""
+        """Emit the stop document with the counts of frames, and the spottiness at the end, by which runs are found."""
         document = self._run.compose_stop(exit_status=exit_status, reason=reason, validate=False)
         document.update({**counts, "num_events": dict(self._last)})
+        if self._so_far:
+            document["spottiness"] = _summary(self._so_far)
         self._emit("stop", document)
 
     def _raw_number(self, source: str | float | KeySource | None) -> dict[str, Any]:
@@ -284,6 +290,7 @@ class DerivedRun:
 
 
 _SOURCE = "bluesky-powder"
+_SUMMED_UP = ("union_spottiness", "mean_frame_spottiness", "independent_frames")
 _HINTED = ("spottiness", "spottiness_excess", "union_spottiness", "mean_frame_spottiness", "independent_frames")
 
 
@@ -305,6 +312,16 @@ def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mappi
         metadata["detector"] = recipe.detector
     metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name", "num_points") if key in raw}
     return metadata
+
+
+def _summary(so_far: Mapping[str, float]) -> dict[str, Any]:
+    """Return the spottiness of all frames for the stop document: numbers by data key, None for NaN, and the grade.
+
+    The grade is the mean frame's, or the union's where there is no mean frame.
+    """
+    numbers = {name: None if math.isnan(value) else float(value) for name, value in so_far.items()}
+    plain = so_far["mean_frame_spottiness"]
+    return {**numbers, "grade": grade(so_far["union_spottiness"] if math.isnan(plain) else plain)}
 
 
 def _is_passed_on(key: Any) -> bool:
@@ -360,15 +377,19 @@ def _array_key(size: int, **about: Any) -> dict[str, Any]:
     return {"dtype": "array", "shape": [size], "dtype_numpy": "<f8", "source": _SOURCE, **about}
 
 
-def _sums_key(npt: int) -> dict[str, Any]:
+def _sums_key(pattern: Pattern) -> dict[str, Any]:
     """Return the data key of all that a pattern is, from which it can be merged and graded again."""
+    made = pattern.conditions
+    polarization = None if made.polarization is None else list(made.polarization)
     return {
         "dtype": "array",
-        "shape": [len(SUMS), npt],
+        "shape": [len(SUMS), pattern.npt],
         "dtype_numpy": "<f8",
         "source": _SOURCE,
         "dims": ["sum", "radial"],
         "sums": list(SUMS),
+        "conditions": {**asdict(made), "polarization": polarization},
+        "gain": pattern.gain,
     }
 
 
