@@ -412,6 +412,25 @@ def test_hdf5_file_cut_short_gives_frames_or_reasons_but_no_garbage(tmp_path, na
     assert told == [*cuts, (last + 1, 2), (last + 1, 3), (last + before // 2, 2), (last + before // 2, 3)]
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("block", [b"EADB", b"EAIB", b"EAHD", b"OHDR"])
+def test_hdf5_damaged_index_ends_in_a_reason_soon(files, tmp_path, block):
+    """HDF5 itself would wait for a writer to put it right, in effect for ever, and let nothing else use HDF5."""
+    frames = frames_of((40, *SHAPE), "u4")
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        data = file.create_dataset("data", (0, *SHAPE), "u4", chunks=(1, *SHAPE), maxshape=(None, *SHAPE), **BSLZ4)
+        file.swmr_mode = True
+        for n, frame in enumerate(frames):
+            data.resize(n + 1, axis=0)
+            data[n] = frame
+            data.flush()
+        raw = bytearray((tmp_path / "a.h5").read_bytes())
+    raw[raw.rindex(block) + 20] ^= 0xFF
+    (tmp_path / "b.h5").write_bytes(raw)
+    with pytest.raises(FramesUnavailable, match=r"b\.h5.*(checksum|has no dataset)"):
+        files.read(tmp_path / "b.h5", "data", 39, 1)
+
+
 def test_hdf5_finished_file_that_is_too_short_is_refused(files, tmp_path):
     path = written(tmp_path / "a.h5", frames_of((4, *SHAPE), "u4"), chunks=(1, *SHAPE))
     path.write_bytes(path.read_bytes()[:-100])

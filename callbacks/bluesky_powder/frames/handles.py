@@ -1,10 +1,13 @@
 """Open HDF5 files, each once for all readers of this process, and finding out what has been written to them since."""
 
 import contextlib
+import ctypes
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -13,6 +16,11 @@ from h5py._objects import phil
 
 from bluesky_powder.errors import FramesUnavailable
 
+READ_ATTEMPTS = 26
+"""How often HDF5 reads metadata that are not right (yet), waiting twice as long each time from 1 ns: 0.1 s in all.
+
+Of itself it reads a hundred times, which is for ever, with a lock held that all of h5py needs.
+"""
 SETTLED_AFTER = 5.0
 """Seconds after which a file that nobody has open for writing, as far as HDF5 knows, is taken for finished."""
 
@@ -139,9 +147,7 @@ class Handle:
                 handle = _OPEN.get(stamp.file)
                 if handle is None:
                     settled = stamp.settled()
-                    # SWMR opens finished files too, and those that a crashed writer has left marked as open; and it
-                    # does not keep the file locked against its writer.
-                    handle = cls(h5py.File(path, "r", libver="latest", swmr=True), stamp, settled)
+                    handle = cls(open_file(path), stamp, settled)
                     _OPEN[stamp.file] = handle
                 handle._users += 1
                 return handle
@@ -153,6 +159,39 @@ class Handle:
 
 _LOCK = threading.RLock()
 _OPEN: dict[tuple[int, int], Handle] = {}
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file as h5py does, but for the number of attempts.
+
+    SWMR opens finished files too, and those that a crashed writer has left marked as open; and it does not keep the
+    file locked against its writer.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
+    _set_attempts()(access.id, READ_ATTEMPTS)
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
+
+
+@cache
+def _set_attempts() -> Callable[[int, int], object]:
+    """Return HDF5's own function, which h5py does not have; where it is not found, one that does nothing."""
+    try:
+        function = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
+    except (OSError, AttributeError):
+        return _leave
+    function.argtypes, function.restype = [ctypes.c_int64, ctypes.c_uint], ctypes.c_int
+    return function
+
+
+def _leave(access: int, attempts: int) -> None:
+    """Leave the attempts as they are."""
 
 
 def refresh(node: h5py.Dataset) -> bool:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401 - registers the filters that detectors compress with
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import IngestError
 from bluesky_powder.frames import Patience
+from bluesky_powder.frames.handles import open_file
 from bluesky_powder.frames.hdf5 import FrameUnwritten, Hdf5Files
 
 USUAL = ("/entry/data/data", "/entry/instrument/detector/data", "/entry/data/data_000001", "/data")
@@ -38,7 +38,7 @@ def describe_hdf5(path: Path, dataset: str) -> Described:
         If the file is damaged or there is no such dataset, or there are several.
     """
     try:
-        with h5py.File(path, "r", libver="latest", swmr=True) as file:
+        with open_file(path) as file:
             return _describe(path, file, dataset or _found(path, file))
     except IngestError:
         raise
@@ -55,7 +55,7 @@ def hdf5_frames(path: Path, dataset: str) -> Iterator[NDArray[Any]]:
         If one cannot be read.
     """
     try:
-        with h5py.File(path, "r", libver="latest", swmr=True) as file:
+        with open_file(path) as file:
             (frames, *shape), dtype, fill = file[dataset].shape, file[dataset].dtype, file[dataset].fillvalue
         with closing(Hdf5Files(Patience(0.0))) as files:
             for index in range(frames):
