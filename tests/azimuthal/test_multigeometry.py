@@ -288,3 +288,39 @@ def test_cache_keeps_to_its_budget_over_many_positions():
         cache.integrator(geometry(0.05 * k)).integrate(np.ones(SHAPE, np.uint16))
         assert cache.nbytes <= cache.byte_budget
     assert (cache.hits, cache.misses, cache.dropped) == (0, 200, 200 - len(cache))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_mean_frame_with_darks_is_that_of_the_summed_signals(whole):
+    """Signed arithmetic, a dark that masks a pixel, and its variance, against plain numpy."""
+    rng = np.random.default_rng(14)
+    engine = az.Integrator(geometry(), BINS, splitting="no", gain=2.0, read_noise=0.5)
+    frames = rng.poisson(5, (4, *SHAPE)).astype(np.uint16)
+    dark = rng.poisson(6, SHAPE).astype(float) if whole else rng.uniform(4, 8, SHAPE)
+    dark[2, 3] = np.nan
+    spread = rng.uniform(0.5, 1.0, SHAPE)
+    sums = az.MeanFrames()
+    for frame in frames:
+        sums.add(engine, frame, dark=dark, dark_variance=spread, monitor=2.0)
+    signal = (frames - dark).sum(axis=0)
+    variance = (2.0 * frames + spread + 0.25).sum(axis=0)
+    left_out = np.isnan(dark)
+    expected = engine.integrate(np.nan_to_num(signal), variance=variance, mask=left_out, monitor=8.0)
+    np.testing.assert_allclose(sums.pattern.sums, expected.sums, rtol=1e-12)
+    assert sums.pattern.sum_signal.min() < 0
+    if whole:
+        with pytest.raises(FrameError, match="whole numbers"):
+            sums.remove(engine, frames[3], dark=dark, dark_variance=spread, monitor=2.0)
+
+
+def test_whole_darks_can_be_taken_out_again_exactly():
+    rng = np.random.default_rng(15)
+    engine = az.Integrator(geometry(), BINS, splitting="full")
+    frames, dark = rng.poisson(5, (3, *SHAPE)).astype(np.uint16), rng.poisson(6, SHAPE)
+    sums, fewer = az.MeanFrames(), az.MeanFrames()
+    for frame in frames:
+        sums.add(engine, frame, dark=dark, dark_variance=dark)
+    sums.remove(engine, frames[1], dark=dark, dark_variance=dark)
+    for frame in frames[[0, 2]]:
+        fewer.add(engine, frame, dark=dark, dark_variance=dark)
+    assert sums.pattern.sums.tobytes() == fewer.pattern.sums.tobytes()

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -55,13 +55,7 @@ _VERSIONED = ("bluesky-powder", "numpy", "numba", "h5py", "event-model", "bluesk
 
 def spottiness(pattern: Pattern, prefix: str = "") -> dict[str, float]:
     """Return the five spottiness numbers of a pattern, by their data keys."""
-    values = (
-        pattern.spottiness(),
-        pattern.spottiness(weighted=True),
-        pattern.spottiness(excess=True),
-        pattern.spottiness(weighted=True, excess=True),
-        pattern.spottiness_error(),
-    )
+    values = astuple(pattern.spottiness_numbers())
     return {f"{prefix}spottiness{kind}": value for kind, value in zip(KINDS, values, strict=True)}
 
 

@@ -352,21 +352,43 @@ class Integrator:
         variance: ArrayLike | None,
         mask: ArrayLike | None,
     ) -> Any:
-        masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
-        values, low, high = self.kernel_frame(frame)
         if dark is None and dark_variance is None and variance is None:
+            masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
+            values, low, high = self.kernel_frame(frame)
             sums, lost = self._summing.raw(values.ravel(), masked, low, high)
             return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
-        corrections = Corrections(
-            NOTHING if dark is None else flat_plane(checked_plane("dark", dark, self.shape)),
-            NOTHING
-            if dark_variance is None
-            else flat_plane(checked_variance("dark_variance", dark_variance, self.shape)),
-            NOTHING if variance is None else flat_plane(checked_variance("variance", variance, self.shape)),
-            np.array([monitor]),
-        )
-        sums, lost = self._summing.corrected(values.ravel(), masked, low, high, corrections)
+        flat, masked, low, high, *planes, _, _ = self.corrected_frame(frame, dark, dark_variance, variance, mask)
+        sums, lost = self._summing.corrected(flat, masked, low, high, Corrections(*planes, np.array([monitor])))
         return self.pattern_of(sums, self._static_masked + lost)
+
+    def corrected_frame(
+        self,
+        frame: ArrayLike,
+        dark: ArrayLike | None = None,
+        dark_variance: ArrayLike | None = None,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Any, ...]:
+        """Return a frame and its corrections, checked and flat, as kernels take them.
+
+        They are: frame, mask (or none), lowest and highest dummy; dark, dark variance and variance (one value for every
+        pixel, one, or none); gain and squared read noise.
+
+        Raises
+        ------
+        FrameError
+            If something does not fit.
+        """
+        masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
+        values, low, high = self.kernel_frame(as_frames(frame))
+        planes = (
+            NOTHING if dark is None else flat_plane(checked_plane("dark", dark, self.shape)),
+            *(
+                NOTHING if plane is None else flat_plane(checked_variance(what, plane, self.shape))
+                for what, plane in (("dark_variance", dark_variance), ("variance", variance))
+            ),
+        )
+        return values.ravel(), masked, low, high, *planes, self.gain, self.read_noise**2
 
     def integrate_into(self, frames: NDArray[Any], monitors: Sequence[float], totals: Totals) -> list[Any]:
         """Integrate `WIDTH` frames of unsigned counts, adding them to `totals` on the way.

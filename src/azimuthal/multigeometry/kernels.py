@@ -1,10 +1,14 @@
-"""The loop that adds a frame of whole numbers to sums over frames."""
+"""The loops that add a frame to sums over frames."""
 
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.kernels import value_at
+
 BLOCK = 4096
 """Pixels that are added, without a branch, before those that are lost among them are looked for."""
+LARGEST_WHOLE = 2.0**53
+"""From here on float64 does not hold every whole number."""
 
 
 @njit(nogil=True, cache=True)
@@ -33,3 +37,79 @@ def add_counts(start, stop, sign, frame, used, dummy_low, dummy_high, signal, lo
                     lost_pixels[lost] = first + j
                     lost += 1
     return lost, negative
+
+
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise):
+    """Return signal, variance and whether they are any good, of pixel i of a frame, as `csr.kernels.load_prepared`."""
+    raw = frame[i]
+    x = np.float64(raw)
+    s = x - value_at(dark, i)
+    spread = value_at(variance, i) if variance.size else gain * max(x, 0.0) + (noise + value_at(dark_variance, i))
+    dummy = (raw >= low) & (raw <= high)
+    return s, spread, not (dummy or (masked.size > 0 and masked[i]) or s - s != 0.0 or spread - spread != 0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def inspect_corrected(start, stop, frame, masked, low, high, dark, dark_variance, variance, gain, noise, used):
+    """Look at what `add_corrected` would add.
+
+    Returns
+    -------
+    lost, fractions, negative, fractional_variances
+        How many used pixels are left out; of the others, how many signals are no whole numbers (or too large), how many
+        are negative, and how many variances are no whole numbers.
+    """
+    lost = fractions = negative = fractional_variances = 0
+    for i in range(start, stop):
+        s, spread, good = corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise)
+        if not used[i]:
+            continue
+        if not good:
+            lost += 1
+            continue
+        fractions += s != np.floor(s) or abs(s) >= LARGEST_WHOLE
+        negative += s < 0.0
+        fractional_variances += spread != np.floor(spread) or spread >= LARGEST_WHOLE
+    return lost, fractions, negative, fractional_variances
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_corrected(
+    start,
+    stop,
+    sign,
+    frame,
+    masked,
+    low,
+    high,
+    dark,
+    dark_variance,
+    variance,
+    gain,
+    noise,
+    used,
+    signal,
+    sum_variance,
+    lost_pixels,
+):
+    """Add ``sign`` times the corrected signal of used pixels start..stop to `signal`, and its variance likewise.
+
+    ``signal`` is int64 or float64; ``sum_variance`` may be empty. Numbers of left out pixels go to ``lost_pixels``.
+    Returns how many they are.
+    """
+    lost = 0
+    value = np.empty(1, signal.dtype)
+    for i in range(start, stop):
+        if not used[i]:
+            continue
+        s, spread, good = corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise)
+        if not good:
+            lost_pixels[lost] = i
+            lost += 1
+            continue
+        value[0] = sign * s  # takes the dtype of the sums
+        signal[i] += value[0]
+        if sum_variance.size:
+            sum_variance[i] += sign * spread
+    return lost

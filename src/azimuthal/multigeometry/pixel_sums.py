@@ -88,7 +88,7 @@ class PixelSums:
         if sign < 0 and monitor not in self.monitors:
             raise FrameError(f"remove: no frame with monitor {monitor!r} was added for this geometry")
         if not (not given and self.variance is None and self._add_counts(integrator, used, sign, monitor, frame)):
-            self._add_prepared(integrator, used, sign, monitor, *integrator.prepare(frame, **given), given)
+            self._add_corrected(integrator, used, sign, monitor, frame, given)
         if sign > 0:
             self.monitors.append(monitor)
         else:
@@ -206,37 +206,37 @@ class PixelSums:
         parts = threads.run(change, threads.pieces(flat.size))
         return np.concatenate([numbers for numbers, _ in parts]), sum(negative for _, negative in parts)
 
-    def _add_prepared(
+    def _add_corrected(
         self,
         integrator: Integrator,
         used: NDArray[np.bool_],
         sign: int,
         monitor: float,
-        signal: NDArray[np.float64],
-        variance: NDArray[np.float64],
+        frame: ArrayLike,
         given: dict[str, Any],
     ) -> None:
-        """Add any signal with its variance; NaN is left out."""
-        signal, variance = signal.ravel(), variance.ravel()
-        left_out = used & ~(np.isfinite(signal) & np.isfinite(variance))
-        none = left_out | ~used
-        signal[none] = 0.0
-        variance[none] = 0.0
-        whole = _is_whole(signal)
-        lost = int(np.count_nonzero(left_out))
-        follows = set(given) <= {"mask"} and whole and bool((signal >= 0).all())
+        """Add a frame with its corrections, with its variance where that does not follow from the counts."""
+        how = integrator.corrected_frame(frame, **given)
+        spans = threads.pieces(self.signal.size)
+        seen = threads.run(lambda a, b: kernels.inspect_corrected(a, b, *how, used), spans)
+        lost, fractions, negative, fractional_variances = (sum(part[k] for part in seen) for k in range(4))
+        follows = set(given) <= {"mask"} and not fractions and not negative
         follows = follows and not (lost and integrator.read_noise > 0)
         if sign < 0:
-            self._check_removable(monitor, whole and (follows or _is_whole(variance)), bool(lost))
+            self._check_removable(monitor, not fractions and (follows or not fractional_variances), bool(lost))
         if self.variance is None and not follows:
             self.variance = self._variance(integrator)
-        if self.variance is not None:
-            self.variance += sign * variance
-        if not whole and self.signal.dtype != np.float64:
+        if fractions and self.signal.dtype != np.float64:
             self.signal = self.signal.astype(np.float64)
-        self.signal += sign * (signal if self.signal.dtype == np.float64 else signal.astype(np.int64))
+        into = self.signal, np.empty(0) if self.variance is None else self.variance
+
+        def add(start: int, stop: int) -> NDArray[np.int64]:
+            numbers = np.empty(stop - start, np.int64)
+            return numbers[: kernels.add_corrected(start, stop, sign, *how, used, *into, numbers)]
+
+        pixels = np.concatenate(threads.run(add, spans))
         if lost:
-            self._miss(np.flatnonzero(left_out), sign * monitor)
+            self._miss(pixels, sign * monitor)
         self.masked_pixels += sign * (integrator.masked_pixels + lost)
 
     def _variance(self, integrator: Integrator) -> NDArray[np.float64]:

@@ -3,7 +3,13 @@
 from azimuthal.pattern.cake import Cake
 from azimuthal.pattern.difference import Difference
 from azimuthal.pattern.powder import Pattern
-from azimuthal.pattern.spottiness import Grade, grade, independent_frames, independent_frames_from
+from azimuthal.pattern.spottiness import (
+    Grade,
+    SpottinessNumbers,
+    grade,
+    independent_frames,
+    independent_frames_from,
+)
 from azimuthal.pattern.store import load_pattern
 from azimuthal.pattern.sums import SUMS, BinnedSums, Conditions, ErrorModel, union
 
@@ -16,6 +22,7 @@ __all__ = [
     "ErrorModel",
     "Grade",
     "Pattern",
+    "SpottinessNumbers",
     "grade",
     "independent_frames",
     "independent_frames_from",

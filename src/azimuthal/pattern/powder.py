@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from azimuthal.pattern import spottiness as _spottiness
-from azimuthal.pattern.spottiness import Grade, grade
+from azimuthal.pattern.spottiness import Grade, SpottinessNumbers, grade
 from azimuthal.pattern.sums import Array, BinnedSums
 
 
@@ -46,6 +46,10 @@ class Pattern(BinnedSums):
     def spottiness_error(self, weighted: bool = False) -> float:
         """Return the standard error of the square of the (weighted) excess spottiness; NaN below two rings."""
         return _spottiness.excess_error(self, weighted)
+
+    def spottiness_numbers(self) -> SpottinessNumbers:
+        """Return all forms of the spottiness, and its error, at the cost of one: for what follows fast frames."""
+        return _spottiness.numbers(self)
 
     @property
     def mean_excess(self) -> float:

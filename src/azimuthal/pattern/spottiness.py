@@ -9,6 +9,7 @@ P (1 - Q / W^2) off VV first; a smooth powder then has 0, whatever the dose. S f
 import math
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -50,33 +51,75 @@ def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -
         if excess:
             raise PatternError("spottiness: pyFAI has no excess form; leave out pyfai or excess")
         return _pyfai(pattern, weighted)
-    mean = mean_scatter(pattern, weighted, excess)
-    return math.sqrt(max(0.0, mean)) if not math.isnan(mean) else math.nan
+    return _root(mean_scatter(pattern, weighted, excess))
 
 
 def mean_scatter(pattern: BinnedSums, weighted: bool, excess: bool) -> float:
     """Return the mean of R or R_excess over the rings, intensity-weighted or not, not clipped; NaN without rings."""
     rings, R = relative_excess(pattern) if excess else relative_scatter(pattern)
-    if not rings.any():
-        return math.nan
-    if not weighted:
-        return float(R[rings].mean())
-    intensity = pattern.intensity[rings]
-    return float((intensity * R[rings]).sum() / intensity.sum())
+    return _mean(R[rings], pattern.intensity[rings] if weighted else None)
 
 
 def excess_error(pattern: BinnedSums, weighted: bool) -> float:
     """Return the standard error of the mean of R_excess (that is, of the square of S_excess); NaN below two rings."""
     rings, R = relative_excess(pattern)
-    n = int(rings.sum())
+    return _error(R[rings], pattern.intensity[rings] if weighted else None)
+
+
+def numbers(pattern: BinnedSums) -> "SpottinessNumbers":
+    """Return what `spottiness` and `excess_error` give, evaluating the rings once."""
+    (rings, R), intensity = relative_scatter(pattern), pattern.intensity
+    counting, excess = relative_excess(pattern)
+    return SpottinessNumbers(
+        plain=_root(_mean(R[rings], None)),
+        weighted=_root(_mean(R[rings], intensity[rings])),
+        excess=_root(_mean(excess[counting], None)),
+        excess_weighted=_root(_mean(excess[counting], intensity[counting])),
+        excess_error=_error(excess[counting], None),
+    )
+
+
+@dataclass(frozen=True)
+class SpottinessNumbers:
+    """The numbers that describe a pattern's spottiness.
+
+    Attributes
+    ----------
+    plain, weighted
+        S, over all rings with counts, and weighted by intensity.
+    excess, excess_weighted
+        What counting statistics do not explain.
+    excess_error
+        Standard error of the square of `excess`.
+    """
+
+    plain: float
+    weighted: float
+    excess: float
+    excess_weighted: float
+    excess_error: float
+
+
+def _mean(R: Array, weights: Array | None) -> float:
+    """Return the mean over rings, NaN without any."""
+    if not R.size:
+        return math.nan
+    return float(R.mean() if weights is None else (weights * R).sum() / weights.sum())
+
+
+def _root(mean: float) -> float:
+    return math.sqrt(max(0.0, mean)) if not math.isnan(mean) else math.nan
+
+
+def _error(R: Array, weights: Array | None) -> float:
+    """Return the standard error of `_mean`, NaN below two rings."""
+    n = R.size
     if n < 2:
         return math.nan
-    R = R[rings]
-    if not weighted:
+    if weights is None:
         return float(R.std(ddof=1) / math.sqrt(n))
-    intensity = pattern.intensity[rings]
-    mean = (intensity * R).sum() / intensity.sum()
-    return float(np.sqrt(n / (n - 1) * (intensity**2 * (R - mean) ** 2).sum()) / intensity.sum())
+    mean = (weights * R).sum() / weights.sum()
+    return float(np.sqrt(n / (n - 1) * (weights**2 * (R - mean) ** 2).sum()) / weights.sum())
 
 
 def profile(pattern: BinnedSums, excess: bool) -> Array:
