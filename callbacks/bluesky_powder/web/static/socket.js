@@ -1,0 +1,69 @@
+// One node's live stream, for as long as it takes: reconnects, resumes behind the last message, gives up where it must.
+
+import { accessToken, streamAddress } from "./api.js";
+
+const SILENT_MS = 3000; // no schema message until then: no stream here (no key, a proxy, no streaming cache)
+const LONGEST_PAUSE_MS = 3000;
+const ENDED = 1000;
+const REFUSED = [4001, 4003];
+
+export class Stream {
+  // handlers: message(data), opened(again), lost(), ended(), silent()
+  constructor(path, handlers, start = null) {
+    this.path = path;
+    this.handlers = handlers;
+    this.next = start;
+    this.tries = 0;
+    this.wasOpen = false;
+    this.closed = false;
+    this.connect();
+  }
+
+  connect() {
+    if (this.closed) return;
+    let heard = false;
+    const socket = new WebSocket(streamAddress(this.path, this.next));
+    this.socket = socket;
+    const watchdog = setTimeout(() => {
+      if (!heard) this.handlers.silent?.();
+    }, SILENT_MS);
+    socket.onopen = () => {
+      const token = accessToken();
+      if (token) socket.send(JSON.stringify({ type: "auth", access_token: token }));
+    };
+    socket.onmessage = (event) => {
+      const data = JSON.parse(event.data);
+      if (!heard) {
+        heard = true;
+        clearTimeout(watchdog);
+        this.tries = 0;
+        this.handlers.opened?.(this.wasOpen);
+        this.wasOpen = true;
+      }
+      if (data.sequence != null) this.next = data.sequence + 1;
+      this.handlers.message?.(data);
+    };
+    socket.onclose = (event) => {
+      clearTimeout(watchdog);
+      if (this.closed) return;
+      if (event.code === ENDED) {
+        this.closed = true;
+        this.handlers.ended?.();
+      } else if (REFUSED.includes(event.code)) {
+        this.closed = true;
+        this.handlers.silent?.();
+      } else {
+        this.handlers.lost?.();
+        const pause = Math.min(200 * 2 ** this.tries, LONGEST_PAUSE_MS);
+        this.tries += 1;
+        this.timer = setTimeout(() => this.connect(), pause);
+      }
+    };
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.socket.close();
+  }
+}
