@@ -71,7 +71,7 @@ def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
         command = [sys.executable, tight_reader.__file__, server.uri, server.api_key, uid]
         with (
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader,
-            TiledPublisher(client, spool=tmp_path / "spool") as publisher,
+            TiledPublisher(client, spool=tmp_path / "spool", storage="events", batch_size=1) as publisher,
         ):
             publish(publisher, documents)
             assert publisher.wait(280)

@@ -2,6 +2,7 @@
 
 from bluesky_powder.publish.journal import read_journal
 from bluesky_powder.publish.publisher import TiledPublisher
-from bluesky_powder.publish.run import PublishFailure
+from bluesky_powder.publish.state import PublisherState, PublishFailure, RunState
+from bluesky_powder.publish.storage import Storage
 
-__all__ = ["PublishFailure", "TiledPublisher", "read_journal"]
+__all__ = ["PublishFailure", "PublisherState", "RunState", "Storage", "TiledPublisher", "read_journal"]

@@ -2,21 +2,35 @@
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bluesky_powder.publish.filing import Filing
+from bluesky_powder.publish.storage import Choice, Storage, Stored, shared_folder
+from bluesky_powder.publish.writer import writer_of_one_run
+
 logger = logging.getLogger("bluesky_powder.publish")
 
 _DOUBLED = "may be duplicated"
+
+MOST_BYTES = 2**19
+"""Bytes of one array that are written to Tiled at once: its subscribers give up at a message of 1 MB."""
+MOST_EVENTS = 500
+"""Events that are written at once."""
 
 
 class RowsDoubledError(RuntimeError):
     """Tiled may have stored a row twice; the run has to be written anew."""
 
 
+class NotServedError(RuntimeError):
+    """The server does not give what is in the pattern file; the run has to be written anew, without one."""
+
+
 class Delivery:
-    """Writes the documents of one run with bluesky-tiled-plugins' TiledWriter.
+    """Writes the documents of one run with bluesky-tiled-plugins' writer, arrays of fast runs by way of a file.
 
     Parameters
     ----------
@@ -24,57 +38,168 @@ class Delivery:
         Tiled client of the container that runs go into.
     run
         Uid of the run.
-    batch_size
-        How many events are written at once.
+    storage
+        Where arrays are to go.
+    folder
+        Of the pattern files; None takes the one that the server has for the run, if it is on this machine.
     """
 
-    def __init__(self, client: Any, run: str, batch_size: int = 1) -> None:
-        from bluesky_tiled_plugins import TiledWriter
-
-        self._client, self._run = client, run
-        self._start_errors: list[Exception] = []
-        # Short arrays go to zarr too: as table cells they would come back as text.
-        self._writer = TiledWriter(
-            client, batch_size=batch_size, max_array_size=0, normalizer=_normalizer(self._start_errors)
-        )
+    def __init__(self, client: Any, run: str, storage: Storage = "events", folder: Path | None = None) -> None:
+        self._client, self._run, self._folder = client, run, folder
+        self._documents, self._writer = writer_of_one_run(client)
+        self._choice = Choice(storage)
+        self._filing: Filing | None = None
+        self._settled = self._served = False
+        self._held: list[tuple[str, dict[str, Any]]] = []
         self._numbers: dict[str, dict[str, type]] = {}
+        self._cached = self._cached_bytes = 0
 
-    def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write one document.
+    @property
+    def held(self) -> int:
+        """How many documents are kept back until it is known where the run's arrays go."""
+        return len(self._held)
+
+    @property
+    def cached(self) -> int:
+        """How many events are taken but not written."""
+        return self._cached
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough is taken to be written."""
+        return self._cached >= MOST_EVENTS or (self._filing is None and self._cached_bytes >= MOST_BYTES)
+
+    @property
+    def stored(self) -> Stored | None:
+        """Where the run's arrays go; None where that is not decided yet."""
+        if self._choice.made is None or self._held:
+            return None
+        return "events" if self._filing is None else "file"
+
+    def write(self, name: str, document: dict[str, Any], stamp: float) -> None:
+        """Take one document; events are written at `flush`, or before the run's stop.
+
+        Parameters
+        ----------
+        name, document
+            The document.
+        stamp
+            When it came, in seconds of `time.time`.
 
         Raises
         ------
         RowsDoubledError
             At the end of a run in which an answer of Tiled's was lost.
+        NotServedError
+            If Tiled does not find the file.
+        OSError
+            If the disk of the file is full.
         Exception
-            Whatever TiledWriter meets.
+            Whatever the writer meets.
         """
+        if name == "start":
+            self._choice.start(document)
+            self._filing = None if self._choice.made == "events" else Filing(self._folder or Path(), document)
+        self._choice.take(name, document, stamp)
+        if self._filing is not None:
+            self._filing.learn_axes(name, document)
+        begins = name == "descriptor" and document.get("name") != "axes"
+        if self._filing is not None and (self._held or (begins and not self._settled)):
+            self._held.append((name, document))
+            self.settle(stamp)
+        else:
+            self._pass_on(name, document)
+
+    def settle(self, now: float) -> None:
+        """Let go of what is kept back, if it is decided where arrays go, or no longer waited for."""
+        self._choice.settle(now)
+        if self._choice.made is None or not self._held:
+            return
+        self._settled = True
+        if self._choice.made == "file":
+            self.flush()
+            self._find_folder()
+        else:
+            self._filing = None
+        held, self._held = self._held, []
+        for name, document in held:
+            self._pass_on(name, document)
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether `settle` has something to do."""
+        return bool(self._held) and self._choice.is_due(now)
+
+    def flush(self) -> None:
+        """Write the events that were taken, all that belongs to them first.
+
+        Raises
+        ------
+        NotServedError, OSError, Exception
+            As `write`.
+        """
+        if self._filing is not None:
+            for name, document in self._filing.flush():
+                self._documents(name, document)
+        self._writer.flush()
+        self._cached = self._cached_bytes = 0
+        if self._filing is not None and self._filing.newest is not None:
+            self._check_once(self._filing, *self._filing.newest)
+
+    def close(self) -> None:
+        """Close the run's files."""
+        if self._filing is not None:
+            self._filing.close()
+
+    def discard(self) -> None:
+        """Delete the run's files, as it is written anew."""
+        if self._filing is not None:
+            self._filing.discard()
+
+    def _pass_on(self, name: str, document: dict[str, Any]) -> None:
+        if self._filing is not None:
+            name, document = self._filing.take(name, document)
         if name == "descriptor":
             self._numbers[document["uid"]] = _scalar_types(document["data_keys"])
         elif name == "event":
+            document = {**document, "data": dict(document["data"])}
             _set_types(document["data"], self._numbers.get(document["descriptor"], {}))
-        self._writer(name, document)
-        if self._start_errors:
-            raise self._start_errors[0]
+            self._cached_bytes += max((getattr(value, "nbytes", 0) for value in document["data"].values()), default=0)
+        elif name == "stop":
+            self.flush()
+            # Closed first, so that whoever sees the run's end finds whole files.
+            self.close()
+        self._cached += name in ("event", "event_page", "stream_datum")
+        self._documents(name, document)
         if name == "stop" and any(_DOUBLED in note for note in self._client[self._run].metadata.get("notes", ())):
             raise RowsDoubledError("an answer of Tiled's was lost, so a row may have been stored twice")
 
+    def _find_folder(self) -> None:
+        assert self._filing is not None  # noqa: S101 - where arrays may go to a file there is one
+        folder = self._folder or shared_folder(self._client, self._run)
+        if folder is None:
+            logger.info("run %s: the server's storage is not on this machine, so its arrays stay in events", self._run)
+            self._filing = None
+        else:
+            self._filing.folder = folder
 
-def _normalizer(errors: list[Exception]) -> type:
-    """Return TiledWriter's normalizer, with what fails at the start of a run noted.
+    def _check_once(self, filing: Filing, stream: str, key: str, row: int) -> None:
+        """Hold the first row that Tiled gives to the one in the file."""
+        if self._served:
+            return
+        try:
+            given = np.asarray(self._client[self._run, stream].base[key][row])
+        except Exception as error:
+            if _is_of_the_server(error):
+                raise NotServedError(f"{in_brief(error)}; does the server read {filing.folder} (--read)?") from error
+            raise
+        if not np.array_equal(given, filing.value(stream, key, row), equal_nan=True):
+            raise NotServedError(f"the server has another file at {filing.folder}")
+        self._served = True
 
-    event-model's RunRouter makes a warning of such an error, and lets the run vanish without another word.
-    """
-    from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
-    class StartNoted(RunNormalizer):
-        def start(self, doc: Any) -> None:
-            try:
-                super().start(doc)
-            except Exception as error:
-                errors.append(error)
-
-    return StartNoted
+def in_brief(error: Exception) -> str:
+    """Return the first line of an error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def is_complete(client: Any, run: str) -> bool:
@@ -90,6 +215,12 @@ def remove_partial(client: Any, run: str) -> None:
     if run in client:
         logger.info("removing the incomplete run %s from Tiled, to write it anew", run)
         client.delete_contents(run, recursive=True, external_only=False)
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    import httpx
+
+    return isinstance(error, httpx.HTTPStatusError) or not isinstance(error, httpx.HTTPError)
 
 
 def _scalar_types(data_keys: dict[str, dict[str, Any]]) -> dict[str, type]:

@@ -1,7 +1,6 @@
 """The publisher: takes documents from anyone, at any pace, and sees to it that they get to Tiled."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,18 +8,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bluesky_powder.publish.adoption import left_behind
 from bluesky_powder.publish.at_exit import close_at_exit
-from bluesky_powder.publish.delivery import Delivery, is_complete, remove_partial
+from bluesky_powder.publish.delivery import Delivery, NotServedError, is_complete, remove_partial
 from bluesky_powder.publish.inbox import Inbox
 from bluesky_powder.publish.journal import Journal
+from bluesky_powder.publish.places import state_folder
 from bluesky_powder.publish.routing import Routes, nbytes, snapshot
-from bluesky_powder.publish.run import Entry, PublishFailure, Run, in_one_line, is_away, may_pass, say_lost
+from bluesky_powder.publish.run import Entry, Run, in_one_line, is_away, may_pass, say_lost
+from bluesky_powder.publish.state import PublisherState, PublishFailure
+from bluesky_powder.publish.storage import Storage
 
 logger = logging.getLogger("bluesky_powder.publish")
 
 _TICK = 0.2
 _MOST_TRIES = 4
 """How often a run is begun where Tiled answers, but with an error of its own."""
+_FLUSH_EVERY = 0.25
+"""Seconds after which what was taken is written, however little it is."""
 
 
 class TiledPublisher:
@@ -29,7 +34,10 @@ class TiledPublisher:
     Documents are queued, written to a journal on disk, and from there to Tiled. Tiled may be slow or away: the journal
     grows meanwhile, and when Tiled is back the run is written from its first document, under the same uid, after what
     the first try has left was removed. A journal is deleted when its run is in Tiled. A run that fails leaves others
-    alone.
+    alone. Journals that an earlier process has left in the folder are taken over.
+
+    Patterns of fast or long runs do not go through Tiled: they are written to HDF5 files, which are NXazint1d as well,
+    and Tiled is told where they are. For that the server has to read the folder (``serve --read FOLDER``).
 
     Arrays in documents are not copied: whoever emits them must not write into them later.
 
@@ -40,10 +48,16 @@ class TiledPublisher:
     api_key
         For an address.
     spool
-        Folder of the journals; in the user's state folder unless given.
+        Folder of the journals, for this server only; in the user's state folder unless given.
     batch_size
-        How many events are written at once. 1 shows each as soon as it comes; a run that is over anyway is written
-        quicker in batches, one of very many files far quicker.
+        How many events are written at once; the rest at the run's end. None writes what there is, each as soon as it
+        comes, more at once where they come faster. A run that is over anyway is written quicker in large batches.
+    storage
+        Where the patterns of derived runs go: "events" to Tiled's own arrays, "file" to HDF5 files, "auto" to files
+        where they come at 10 a second or more, or the raw run has announced 500 points or more. Where there is no
+        folder that the server reads, all go to "events".
+    folder
+        Of the HDF5 files; beside the arrays of the server itself unless given, if it is on this machine.
     most_documents, most_bytes
         Room of the queue that stands before the journal. What does not fit (a stalled disk) is lost, and said.
     """
@@ -54,14 +68,19 @@ class TiledPublisher:
         *,
         api_key: str | None = None,
         spool: str | Path | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
+        storage: Storage = "auto",
+        folder: str | Path | None = None,
         most_documents: int = 20_000,
         most_bytes: int = 2**28,
     ) -> None:
         self._given, self._api_key = client, api_key
         self._batch_size = batch_size
+        self._storage = storage
+        self._folder = Path(folder).expanduser().resolve() if folder is not None else None
         self._client: Any = None
-        self._spool = Path(spool) if spool is not None else _state_folder() / "spool"
+        self._spool = Path(spool) if spool is not None else state_folder(client) / "spool"
+        self._adopted: list[str] | None = None
         self._routes = Routes()
         self._inbox: Inbox[Entry] = Inbox(most_documents, most_bytes)
         self._runs: dict[str, Run] = {}
@@ -92,13 +111,20 @@ class TiledPublisher:
             return tuple(self._failures)
 
     @property
+    def state(self) -> PublisherState:
+        """What is on its way, and why it is not in Tiled yet; to be printed."""
+        with self._changed:
+            runs = tuple(run.state for run in self._runs.values() if run.outstanding)
+            return PublisherState(len(self._inbox), runs, tuple(self._adopted or ()), tuple(self._failures))
+
+    @property
     def pending(self) -> int:
         """How many documents are not in Tiled yet."""
         with self._changed:
             return len(self._inbox) + sum(run.outstanding for run in self._runs.values())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all that was taken is in Tiled or given up.
+        """Wait until all that was taken, and what an earlier process has left, is in Tiled or given up.
 
         Parameters
         ----------
@@ -111,7 +137,7 @@ class TiledPublisher:
             False when time has run out first.
         """
         with self._changed:
-            return self._changed.wait_for(lambda: self.pending == 0, timeout)
+            return self._changed.wait_for(lambda: self._adopted is not None and self.pending == 0, timeout)
 
     def close(self, timeout: float = 30.0) -> None:
         """Take no more, wait for what was taken, and stop.
@@ -178,6 +204,8 @@ class TiledPublisher:
                 time.sleep(_TICK)
 
     def _spool_one(self) -> None:
+        if self._adopted is None:
+            self._adopt()
         entry = self._inbox.first(_TICK)
         if entry is None:
             return
@@ -198,13 +226,29 @@ class TiledPublisher:
                 self._forget(run)
             self._changed.notify_all()
 
+    def _adopt(self) -> None:
+        """Take over what an earlier process has left."""
+        adopted: list[str] = []
+        try:
+            for run in left_behind(self._spool):
+                with self._changed:
+                    self._runs.setdefault(run.uid, run)
+                adopted.append(run.uid)
+        finally:
+            with self._changed:
+                self._adopted = adopted
+                self._changed.notify_all()
+
     def _to_journal(self, entry: Entry) -> None:
         run = entry.run
         if entry.name == "stop" and run.lost:
             say_lost(entry.document, run.lost)
         if run.journal is None:
-            run.journal = Journal(self._spool, run.uid)
+            run.journal = Journal.new(self._spool, run.uid)
+        was_in_memory = run.journal.in_memory
         run.journal.append(entry.name, entry.document)
+        if run.journal.in_memory and not was_in_memory:
+            logger.error("run %s: no room in %s; its documents are kept in memory", run.uid, self._spool)
 
     def _deliver_one(self) -> None:
         with self._changed:
@@ -213,12 +257,12 @@ class TiledPublisher:
                 self._changed.wait(_TICK)
                 return
         try:
-            last = self._deliver_next_of(run)
+            last = self._deliver_some_of(run)
         except Exception as error:
             self._stumble(run, error)
             return
         with self._changed:
-            run.delivered += 1
+            run.delivered = run.read - (run.delivery.held if run.delivery else 0)
             if last:
                 self._finish(run)
             self._changed.notify_all()
@@ -227,28 +271,50 @@ class TiledPublisher:
         """Return a run that has something to deliver; runs take turns."""
         now = time.monotonic()
         for uid, run in self._runs.items():
-            if run.outstanding > 0 and run.not_before <= now:
+            due = run.unread > 0 or (run.delivery is not None and run.delivery.is_due(time.time()))
+            if due and not run.given_up and run.not_before <= now:
                 self._runs[uid] = self._runs.pop(uid)
                 return run
         return None
 
-    def _deliver_next_of(self, run: Run) -> bool:
-        """Deliver one document; tell whether it was the run's last."""
+    def _deliver_some_of(self, run: Run) -> bool:
+        """Deliver what there is, or as much as is good at once; tell whether the run's last document was in it."""
+        delivery = self._begun(run)
+        if delivery is None:
+            run.read = run.written
+            return run.stopped
         assert run.journal is not None  # noqa: S101 - a run with documents has one
-        if self._client is None:
-            self._client = self._connected()
+        began = time.monotonic()
+        while run.unread and not self._enough(delivery) and time.monotonic() - began < _FLUSH_EVERY:
+            name, document, stamp = run.journal.read()
+            run.read += 1
+            delivery.write(name, document, stamp)
+            if name == "stop":
+                return True
+        delivery.settle(time.time())
+        if self._batch_size is None or self._enough(delivery):
+            delivery.flush()
+        if run.trouble is not None and run.unread == 0:
+            run.trouble = None
+        return False
+
+    def _enough(self, delivery: Delivery) -> bool:
+        return delivery.is_full if self._batch_size is None else delivery.cached >= self._batch_size
+
+    def _begun(self, run: Run) -> Delivery | None:
+        """Return what writes the run, after removing what an earlier try has left; None if it is in Tiled already."""
         if run.delivery is None:
-            if run.tries and is_complete(self._client, run.uid):
-                with self._changed:
-                    run.delivered = run.written - 1
-                    return run.stopped
-            if run.tries:
+            assert run.journal is not None  # noqa: S101 - a run with documents has one
+            if self._client is None:
+                self._client = self._connected()
+            if run.tries or run.adopted:
+                if is_complete(self._client, run.uid):
+                    return None
                 remove_partial(self._client, run.uid)
             run.journal.rewind()
-            run.delivery = Delivery(self._client, run.uid, self._batch_size)
-        name, document = run.journal.read()
-        run.delivery.write(name, document)
-        return name == "stop"
+            run.read = 0
+            run.delivery = Delivery(self._client, run.uid, run.storage or self._storage, self._folder)
+        return run.delivery
 
     def _connected(self) -> Any:
         if not isinstance(self._given, str):
@@ -264,9 +330,14 @@ class TiledPublisher:
             if self._closed.is_set() or run.given_up:
                 return
             run.tries += 1
+            if isinstance(error, NotServedError):
+                logger.warning("run %s: %s; its arrays go to Tiled itself", run.uid, reason)
+                run.storage = "events"
+                run.begin_anew(time.monotonic() - run.pause, reason)
+                return
             if is_away(error) or (may_pass(error) and run.tries < _MOST_TRIES):
                 logger.warning("run %s: %s; it is written anew in %.3g s", run.uid, reason, run.pause)
-                run.begin_anew(time.monotonic())
+                run.begin_anew(time.monotonic(), reason)
                 return
             documents = run.journal.path if run.journal is not None and not run.lost else None
             self._give_up(run, PublishFailure(run.uid, reason, documents))
@@ -284,6 +355,8 @@ class TiledPublisher:
             self._fail(PublishFailure(run.uid, f"{run.lost} of its documents were lost before Tiled", None))
 
     def _give_up(self, run: Run, failure: PublishFailure) -> None:
+        if run.delivery is not None:
+            run.delivery.discard()
         run.given_up, run.delivery = True, None
         self._fail(failure)
 
@@ -302,16 +375,16 @@ class TiledPublisher:
             for run in list(self._runs.values()):
                 if run.journal is None:
                     continue
+                if run.delivery is not None:
+                    run.delivery.close()
+                saved = not run.journal.in_memory or run.journal.save()
                 if run.outstanding:
                     reason = f"Tiled has taken {run.delivered} of its {run.written} documents so far"
-                    self._fail(PublishFailure(run.uid, reason, run.journal.path))
+                    reason += f" ({run.trouble})" if run.trouble else ""
+                    reason += "" if saved else "; the last are lost, as the disk of the journals is full"
+                    self._fail(PublishFailure(run.uid, reason, run.journal.path if saved else None))
                 if run.outstanding or run.given_up:
                     run.journal.close()
                 else:
                     run.journal.remove()
             self._runs.clear()
-
-
-def _state_folder() -> Path:
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "bluesky-powder"

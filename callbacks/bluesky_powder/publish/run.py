@@ -1,36 +1,15 @@
 """What is known of a run on its way to Tiled."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bluesky_powder.publish.delivery import Delivery, RowsDoubledError
 from bluesky_powder.publish.journal import Journal
+from bluesky_powder.publish.pattern_file import is_full
+from bluesky_powder.publish.state import RunState
+from bluesky_powder.publish.storage import Storage
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-
-
-@dataclass(frozen=True)
-class PublishFailure:
-    """A run that is not in Tiled, or not whole.
-
-    Attributes
-    ----------
-    run
-        Its uid.
-    reason
-        Why.
-    documents
-        File in which all its documents are (or will be, once the run ends); None when some are lost.
-    """
-
-    run: str
-    reason: str
-    documents: Path | None
-
-    def __str__(self) -> str:
-        where = f"; its documents are in {self.documents}" if self.documents else ""
-        return f"run {self.run} is not whole in Tiled: {self.reason}{where}"
 
 
 @dataclass
@@ -47,14 +26,20 @@ class Run:
         How many documents are in the journal; whether its stop is.
     lost
         How many documents did not get into the journal.
-    delivered
-        How many are in Tiled.
+    read, delivered
+        How many were read from the journal to be delivered; how many of them are in Tiled.
     delivery
         What writes them; None before the first, and when the run has to be written anew.
     tries, pause, not_before
         How often it was begun in vain; how long to wait before the next time, s; when that is (monotonic clock).
     given_up
         Whether no further try is made.
+    adopted
+        Whether an earlier process left it.
+    storage
+        Where its arrays are to go; None as the publisher's.
+    trouble
+        Why it has to be written anew; None where it has not.
     """
 
     uid: str
@@ -62,21 +47,45 @@ class Run:
     written: int = 0
     stopped: bool = False
     lost: int = 0
+    read: int = 0
     delivered: int = 0
     delivery: Delivery | None = None
     tries: int = 0
     pause: float = FIRST_PAUSE
     not_before: float = 0.0
     given_up: bool = False
+    adopted: bool = False
+    storage: Storage | None = None
+    trouble: str | None = None
+
+    @property
+    def unread(self) -> int:
+        """How many documents are in the journal only."""
+        return 0 if self.given_up else self.written - self.read
+
+    @property
+    def state(self) -> RunState:
+        """What is to be shown of it."""
+        return RunState(
+            self.uid,
+            self.written,
+            self.delivered,
+            self.delivery.stored if self.delivery else None,
+            self.adopted,
+            self.journal.in_memory if self.journal else 0,
+            self.trouble,
+        )
 
     @property
     def outstanding(self) -> int:
         """How many documents are to be delivered."""
         return 0 if self.given_up else self.written - self.delivered
 
-    def begin_anew(self, now: float) -> None:
+    def begin_anew(self, now: float, trouble: str) -> None:
         """Make ready to be written from the first document again, after a pause."""
-        self.delivery, self.delivered = None, 0
+        if self.delivery is not None:
+            self.delivery.discard()
+        self.delivery, self.read, self.delivered, self.trouble = None, 0, 0, trouble
         self.not_before = now + self.pause
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
@@ -98,10 +107,10 @@ def say_lost(stop: dict[str, Any], lost: int) -> None:
 
 
 def is_away(error: Exception) -> bool:
-    """Tell whether Tiled could not be reached: a state that may last, and then end."""
+    """Tell whether Tiled cannot be reached or a disk is full: a state that may last, and then end."""
     import httpx
 
-    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+    return is_full(error) or isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
 
 
 def may_pass(error: Exception) -> bool:

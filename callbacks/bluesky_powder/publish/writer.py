@@ -1,0 +1,39 @@
+"""bluesky-tiled-plugins' writer for one run, with a say in when it writes."""
+
+from typing import Any
+
+BY_HAND = 2**31
+"""A batch that never fills."""
+
+
+def writer_of_one_run(client: Any) -> tuple[Any, Any]:
+    """Return what takes the documents of one run, (name, document), and the writer behind it.
+
+    TiledWriter itself writes events one by one, or in batches of a fixed size whose rest waits for the run's end; and
+    event-model's RunRouter in it turns errors at a run's start into warnings. Its two parts have neither.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that runs go into.
+    """
+    from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer, _RunWriter
+
+    class Writer(_RunWriter):  # type: ignore[misc]
+        """Keeps events, and ranges of files, until it is told to write them."""
+
+        def flush(self) -> None:
+            # Files first: readers go by the rows of the table.
+            for document in self._external_data_cache.values():
+                self._write_external_data(document)
+            self._external_data_cache.clear()
+            for stream, rows in self._internal_data_cache.items():
+                if rows:
+                    self._write_internal_data(rows, desc_node=self._desc_nodes[stream])
+                    rows.clear()
+
+    # Short arrays go to zarr too: as table cells they would come back as text.
+    writer = Writer(client.include_data_sources(), batch_size=BY_HAND, max_array_size=0)
+    documents = RunNormalizer(patches={}, spec_to_mimetype={})
+    documents.subscribe(writer)
+    return documents, writer
