@@ -11,6 +11,7 @@ from azimuthal.errors import AzimuthalError
 from bluesky_powder.cli.demo import demo
 from bluesky_powder.cli.ingest import ingest
 from bluesky_powder.cli.range import range as cover
+from bluesky_powder.cli.replay import replay
 from bluesky_powder.cli.serve import serve
 from bluesky_powder.cli.show import show
 from bluesky_powder.errors import BlueskyPowderError
@@ -39,7 +40,7 @@ def _all_commands(
         logging.getLogger("bluesky_powder").setLevel(logging.INFO)
 
 
-for _command in (demo, ingest, show, cover, serve):
+for _command in (demo, ingest, replay, show, cover, serve):
     app.command(_command.__name__)(_command)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bluesky_powder.client.connection import connect
 from bluesky_powder.client.find import SPEC
 from bluesky_powder.errors import ReplayError, ServerError
 from bluesky_powder.frames.run import NOT_FRAMES
@@ -11,7 +12,6 @@ from bluesky_powder.publish.run import in_one_line
 from bluesky_powder.replay.choose import MOST_SHOWN, matching
 
 _LONGEST_SCAN_ID = 7
-_QUICK = 5.0
 
 
 def find_run(catalog: Any, text: str) -> Any:
@@ -92,26 +92,25 @@ def named_catalog(name: str, api_key: str | None = None) -> Iterator[Any]:
     if name not in profiles:
         yield _raw_part(_of_databroker(name, sorted(profiles)))
         return
-    client = _of_profile(name, profiles[name][1], api_key)
+    _, profile = profiles[name]
+    if profile.get("verify", True) and profile.keys() <= {"uri", "verify"}:
+        with connect(profile["uri"], api_key) as client:
+            yield _raw_part(client)
+        return
+    client = _of_profile(name, api_key)
     try:
         yield _raw_part(client)
     finally:
         client.context.close()
 
 
-def _of_profile(name: str, profile: Any, api_key: str | None) -> Any:
-    import httpx
+def _of_profile(name: str, api_key: str | None) -> Any:
     from tiled.client import from_profile
 
-    uri = profile.get("uri")
     try:
-        if uri:
-            # Tiled's client would try for 45 s.
-            httpx.get(uri, timeout=_QUICK, follow_redirects=True, verify=profile.get("verify", True))
         return from_profile(name, **({"api_key": api_key} if api_key else {}))
     except Exception as error:
-        where = f" ({uri})" if uri else ""
-        raise ServerError(f"the catalog {name!r}{where} cannot be opened: {in_one_line(error)}") from error
+        raise ServerError(f"the catalog {name!r} cannot be opened: {in_one_line(error)}") from error
 
 
 def _of_databroker(name: str, profiles: list[str]) -> Any:

@@ -15,6 +15,8 @@ from bluesky_powder.publish.run import in_one_line
 from bluesky_powder.replay.nodes import StoredStream, read_stream, share_files
 
 Pair = tuple[str, Mapping[str, Any]]
+_FLOWN = 32
+"""Events that one StreamDatum of a fly scan tells of, at most: what waits for others stays little."""
 _Timed = tuple[float, Pair]
 
 
@@ -98,8 +100,9 @@ def _told(stream: StoredStream, end: float) -> Iterator[_Timed]:
         yield max(now, descriptor["time"]), ("descriptor", descriptor)
     number = max((int(row["seq_num"]) for row in stream.rows), default=0) + 1
     longest = max((len(files.indices) for files in stream.files.values()), default=0)
-    for pair in _datums(stream, first, range(len(stream.rows), longest), number):
-        yield max(now, end), pair
+    for at in range(len(stream.rows), longest, _FLOWN):
+        for pair in _datums(stream, first, range(at, min(at + _FLOWN, longest)), number + at - len(stream.rows)):
+            yield max(now, end), pair
 
 
 def _datums(stream: StoredStream, descriptor: Mapping[str, Any], events: range, number: int) -> Iterator[Pair]:
