@@ -118,6 +118,7 @@ class RunReduction:
                 self._tell(state)
             if self._cumulative.mean_lost:
                 self._tally.trouble(self._cumulative.mean_lost)
+            self._say_what_never_came(raw_stop)
         except Exception as error:
             LOGGER.exception("run %s: the end could not be reduced", self.uid[:8])
             self._tally.trouble(f"the end of the run could not be reduced ({type(error).__name__}: {error})")
@@ -236,6 +237,15 @@ class RunReduction:
             "reason": state.reason,
         }
         derived.cumulative(state.seq_num, state.time, state.pattern, about)
+
+    def _say_what_never_came(self, raw_stop: Mapping[str, Any] | None) -> None:
+        """Tell of events that the stop document counts, and that no document told of."""
+        counts = (raw_stop or {}).get("num_events")
+        counted = counts.get(self._frames.stream) if isinstance(counts, Mapping) else None
+        told = len(self._cumulative.history) + self._tally.events_skipped
+        if isinstance(counted, int) and 0 < told < counted:
+            stream = f"the stream {self._frames.stream!r}"
+            self._tally.trouble(f"the stop document counts {counted} events in {stream}, but no more than {told} came")
 
     def _say_what_was_not_there(self) -> None:
         """Tell of frames that the recipe names and the run does not have."""

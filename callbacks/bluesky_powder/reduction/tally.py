@@ -36,6 +36,7 @@ class Tally:
         self.reduced = 0
         self.skipped = 0
         self.replaced = 0
+        self.events_skipped = 0
         self.troubles: list[str] = []
         self._reasons: dict[str, Reason] = {}
 
@@ -52,6 +53,7 @@ class Tally:
         """Count frames that were skipped; a reason is a warning the first time, debug after that."""
         self.seen += count
         self.skipped += count
+        self.events_skipped += 1 if seq_num is not None else count
         level = logging.DEBUG if reason in self._reasons else logging.WARNING
         LOGGER.log(level, "run %s, event %s skipped: %s", self.run[:8], seq_num, reason)
         if reason not in self._reasons and len(self._reasons) >= MOST_REASONS:
