@@ -33,6 +33,10 @@ class DerivedRunError(BlueskyPowderError, KeyError, ValueError):
         return str(self.args[0]) if self.args else ""
 
 
+class ExportError(BlueskyPowderError, ValueError):
+    """A pattern that cannot be had in the form asked for."""
+
+
 class ReplayError(BlueskyPowderError, ValueError):
     """What was given to replay is neither documents nor a run that can give them."""
 

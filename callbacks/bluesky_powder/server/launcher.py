@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from bluesky_powder.errors import ServerError
 from bluesky_powder.publish.at_exit import close_at_exit
+from bluesky_powder.server.exports import ExportQuery, register
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.growing import ExpectedShape
 from bluesky_powder.server.log import ServerLog
@@ -242,6 +243,7 @@ class PowderServer:
                 include_routers=_routers(),
             )
         app.add_middleware(ExpectedShape)
+        app.add_middleware(ExportQuery)
         setattr(app.state, TABLES_MAY_GROW, True)
         _keep_settings_apart(app)
         return storage_uri, app
@@ -251,7 +253,7 @@ class PowderServer:
 
 
 def _routers() -> list[Any]:
-    """Teach Tiled to give runs as documents; return the routes that Bluesky's client expects, and our pages."""
+    """Teach Tiled to give runs as documents and files; return the routes that Bluesky's client expects, and ours."""
     from bluesky_tiled_plugins.exporters import json_seq_exporter
     from bluesky_tiled_plugins.routers.validator import router
     from tiled.media_type_registration import default_serialization_registry
@@ -259,6 +261,7 @@ def _routers() -> list[Any]:
     from bluesky_powder.web import router as pages
 
     default_serialization_registry.register("BlueskyRun", "application/json-seq", json_seq_exporter)
+    register(default_serialization_registry)
     return [router, pages]
 
 
