@@ -60,11 +60,29 @@ export function axis(colours, label, more = {}) {
 const yAxis = (colours, label) =>
   axis(colours, label, { size: 62, values: (_, splits) => splits.map((v) => (v == null ? "" : formatNumber(v, 3))) });
 
-// Of a logarithmic axis's lines only 1, 2 and 5 have numbers.
+// uPlot's own lines of a logarithmic axis never end where the axis does not begin at one of them.
+function logSplits(min, max) {
+  const splits = [];
+  for (let decade = Math.floor(Math.log10(min)); 10 ** decade <= max; decade += 1) {
+    for (let digit = 1; digit < 10; digit += 1) {
+      const value = Number(`${digit}e${decade}`);
+      if (value >= min && value <= max) splits.push(value);
+    }
+  }
+  return splits;
+}
+
+// On more than two decades only powers of ten have numbers, else 1, 2 and 5 have.
+function logValues(splits) {
+  const digits = splits.at(-1) / splits[0] > 100 ? "1" : "125";
+  return splits.map((value) => (digits.includes(value.toExponential()[0]) ? formatNumber(value, 3) : ""));
+}
+
 const logAxis = (colours, label, more) =>
   axis(colours, label, {
+    splits: (_, __, min, max) => logSplits(min, max),
     filter: (_, splits) => splits,
-    values: (_, splits) => splits.map((v) => (/^[125]e/.test(v?.toExponential(6).replace(/\.0+e/, "e")) ? formatNumber(v, 3) : "")),
+    values: (_, splits) => logValues(splits),
     ...more,
   });
 
@@ -82,7 +100,7 @@ export function drawPattern(chart, { radial, intensity, sem, xLabel, yLabel, log
   }
   const options = (colours) => ({
     scales: { x: { time: false, range: (_, min, max) => [min, max] }, y: log ? { distr: 3 } : {} },
-    axes: [axis(colours, xLabel), yAxis(colours, yLabel)],
+    axes: [axis(colours, xLabel), log ? logAxis(colours, yLabel, { size: 62 }) : yAxis(colours, yLabel)],
     legend: { show: false },
     cursor: { sync: { key: X_SYNC, scales: ["x", null] }, drag: { x: true, y: false } },
     series: [

@@ -6,6 +6,7 @@ import { Stream } from "./socket.js";
 
 const POLL_MS = 2000;
 const GATHER_MS = 300;
+const CHECK_MS = 8000;
 const CURVES = ["intensity", "sem"];
 const STREAMS = ["primary", "cumulative", "merged"];
 const KINDS = ["", "_weighted", "_excess", "_excess_weighted"];
@@ -33,9 +34,10 @@ export class RunData {
     this.rows = {}; // {primary: {intensity: Rows, sem: Rows}, ...}
     this.scalars = {};
     this.sockets = new Map();
-    this.followed = new Set();
+    this.heard = false;
     this.closed = false;
     this.tablesMayGrow = false;
+    this.checkTimer = setInterval(() => this.check(), CHECK_MS);
     this.load();
   }
 
@@ -44,6 +46,7 @@ export class RunData {
     for (const socket of this.sockets.values()) socket.close();
     clearTimeout(this.pollTimer);
     clearTimeout(this.retryTimer);
+    clearInterval(this.checkTimer);
   }
 
   get frames() {
@@ -103,13 +106,40 @@ export class RunData {
   // While the server is away, its return is what brings things forward: a stream that is open again, or the next poll.
   fail(error) {
     if (this.closed || error instanceof Away) return;
+    // What was there a moment ago is being written again.
+    if (error instanceof Refused && error.status === 404 && this.start && !this.stop) {
+      this.written = true;
+      return this.poll();
+    }
     if (error instanceof Refused) this.set({ problem: { kind: "refused", error } });
     else this.set({ problem: { kind: "broken", error } });
   }
 
-  follow(path, handlers, start = null) {
+  follow(path, handlers, options) {
     if (this.sockets.has(path) || this.closed) return;
-    this.sockets.set(path, new Stream(path, handlers, start));
+    const message = (data) => {
+      this.heard = true;
+      handlers.message(data);
+    };
+    this.sockets.set(path, new Stream(path, { ...handlers, message }, options));
+  }
+
+  // A run that was written again, as publishers do after an outage, has other nodes of the same names: the streams of
+  // the old ones are silent for ever. So after some silence it is looked whether there is more than was told.
+  async check() {
+    const quiet = !this.heard;
+    this.heard = false;
+    if (!quiet || this.polling || this.stop || this.state.status !== "live") return;
+    const before = this.frames;
+    try {
+      const item = await metadata(this.path);
+      if (item.attributes.metadata.stop) return await this.finish();
+      for (const curves of Object.values(this.rows)) for (const rows of Object.values(curves)) await rows.refresh();
+      await this.catchUp();
+      if (this.frames > before && !this.heard) for (const socket of this.sockets.values()) socket.restart();
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   live(again) {
@@ -128,6 +158,7 @@ export class RunData {
       this.stop = item.attributes.metadata.stop ?? null;
       if (!this.stop) return this.poll(); // closed by other hands than the writer's
       clearTimeout(this.pollTimer);
+      clearInterval(this.checkTimer);
       await this.insist(() => this.catchUp());
       for (const socket of this.sockets.values()) socket.close();
       this.set({ status: "complete" });
@@ -146,9 +177,11 @@ export class RunData {
         if (this.state.away) this.set({ away: false });
         if (item.attributes.metadata.stop) return this.finish();
         await this.catchUp();
+        if (this.written) for (const socket of this.sockets.values()) socket.restart();
+        this.written = false;
       } catch (error) {
-        if (!(error instanceof Away)) return this.fail(error);
-        this.set({ away: true });
+        if (error instanceof Away) this.set({ away: true });
+        else if (!(error instanceof Refused && error.status === 404)) return this.fail(error);
       }
       if (this.polling && !this.closed) this.pollTimer = setTimeout(turn, POLL_MS);
     };
@@ -194,7 +227,7 @@ export class RunData {
       const scalars = (this.scalars[stream] = new Scalars(path));
       if (open) {
         // From the first row on: where tables may not be read while they grow, this is all there is until the end.
-        this.follow(path, { message: (data) => this.pushedTable(scalars, data) }, 1);
+        this.follow(path, { message: (data) => this.pushedTable(scalars, data) }, { whole: true });
       }
     }
   }

@@ -1,6 +1,6 @@
 // The start page: derived runs, newest first, as they appear.
 
-import { about, Away, getJson, quoted, readTable, runAddress, takeKeyFromAddress } from "./api.js";
+import { about, Away, getJson, quoted, readTable, Refused, runAddress, takeKeyFromAddress } from "./api.js";
 import { el, formatTime, gradeBadge, replace, sampleName } from "./dom.js";
 import { specs } from "./search.js";
 import { signIn } from "./sign_in.js";
@@ -20,21 +20,30 @@ const body = el("tbody");
 const older = el("button", { type: "button", hidden: true, onclick: () => ((state.pages += 1), refresh()) }, "Older runs");
 const empty = el("p", { class: "quiet", hidden: true }, "No powder run yet. The first one appears by itself.");
 
+const ENDINGS = { success: "complete", abort: "aborted" };
+
+// Rows stay the same elements, and cells that say the same too: a focus or a selection survives what is new elsewhere.
 function show() {
+  const held = new Map([...body.children].map((row) => [row.dataset.uid, row]));
   const rows = state.runs.map((run) => {
     const { start, stop } = run.attributes.metadata;
     const path = folder ? `${folder}/${run.id}` : run.id;
-    const ended = !stop ? "running" : stop.exit_status === "success" ? "complete" : stop.exit_status === "abort" ? "aborted" : "failed";
+    const ended = stop ? ENDINGS[stop.exit_status] ?? "failed" : "running";
+    const row = held.get(run.id) ?? el("tr", { "data-uid": run.id });
     const cells = [
       ["Time", el("a", { href: runAddress(path) }, formatTime(start.time))],
       ["Sample", sampleName(start)],
       ["Plan", start.raw_plan_name ?? "–"],
       ["Grade", gradeBadge(state.grades.get(run.id)?.value)],
       ["State", el("span", { class: `state ${ended}` }, ended)],
-    ];
-    return el("tr", { "data-uid": run.id }, ...cells.map(([name, content]) => el("td", { "data-name": name }, content)));
+    ].map(([name, content]) => el("td", { "data-name": name }, content));
+    cells.forEach((cell, k) => {
+      if (!row.children[k]) row.append(cell);
+      else if (!row.children[k].isEqualNode(cell)) row.children[k].replaceWith(cell);
+    });
+    return row;
   });
-  replace(body, ...rows);
+  if (rows.some((row, k) => body.children[k] !== row) || body.children.length !== rows.length) replace(body, ...rows);
   older.hidden = !state.more;
   empty.hidden = rows.length > 0;
   document.body.dataset.runs = rows.length;
@@ -55,12 +64,26 @@ async function grade(run) {
   if (known?.final || !(stop || state.tablesMayGrow)) return;
   const path = `${folder ? `${folder}/` : ""}${run.id}/cumulative`;
   try {
+    if (!(await there(path))) {
+      if (stop) state.grades.set(run.id, { value: null, final: true }); // it will never have one
+      return;
+    }
     const column = (await readTable(`${path}/internal`, [GRADE]))[GRADE];
     state.grades.set(run.id, { value: column.at(-1), final: stop != null });
   } catch (error) {
-    if (error instanceof Away) throw error;
-    if (stop) state.grades.set(run.id, { value: null, final: true }); // no pattern was ever made
+    if (!(error instanceof Refused)) throw error;
   }
+}
+
+// A run without patterns has no such stream, and a young one not yet; asking for it would be a fault in the console.
+async function there(path) {
+  const parts = path.split("/");
+  for (let depth = parts.length - 1; depth <= parts.length; depth += 1) {
+    const name = parts[depth] ?? "internal";
+    const found = await getJson(`search/${quoted(parts.slice(0, depth).join("/"))}?fields=&page[limit]=100`);
+    if (!(found.data ?? []).some((child) => child.id === name)) return false;
+  }
+  return true;
 }
 
 let busy = null;

@@ -8,11 +8,13 @@ const ENDED = 1000;
 const REFUSED = [4001, 4003];
 
 export class Stream {
-  // handlers: message(data), opened(again), lost(), ended(), silent()
-  constructor(path, handlers, start = null) {
+  // handlers: message(data), opened(again), lost(), ended(), silent(). With `whole` every connection begins with the
+  // first message that is kept, else with the one behind the last.
+  constructor(path, handlers, { whole = false } = {}) {
     this.path = path;
     this.handlers = handlers;
-    this.next = start;
+    this.whole = whole;
+    this.next = whole ? 1 : null;
     this.tries = 0;
     this.wasOpen = false;
     this.closed = false;
@@ -40,7 +42,7 @@ export class Stream {
         this.handlers.opened?.(this.wasOpen);
         this.wasOpen = true;
       }
-      if (data.sequence != null) this.next = data.sequence + 1;
+      if (data.sequence != null && !this.whole) this.next = data.sequence + 1;
       this.handlers.message?.(data);
     };
     socket.onclose = (event) => {
@@ -59,6 +61,16 @@ export class Stream {
         this.timer = setTimeout(() => this.connect(), pause);
       }
     };
+  }
+
+  // Connect anew: to the node that has the path now, and behind nothing, as its messages are counted from one.
+  restart() {
+    if (this.closed) return;
+    this.next = this.whole ? 1 : null;
+    clearTimeout(this.timer);
+    this.socket.onclose = this.socket.onmessage = null;
+    this.socket.close();
+    this.connect();
   }
 
   close() {
