@@ -1,11 +1,6 @@
-"""Replay: stored runs, from Tiled with and without its exporter, give the arrays of the live reduction."""
-
-import copy
-import subprocess
-import sys
+"""Replay of documents as such; what comes from Tiled, databroker and files has tests of its own."""
 
 import h5py
-import numpy as np
 import pytest
 
 from bluesky_powder import replay
@@ -19,12 +14,8 @@ from raw_runs import (
     inline_run,
     recipe_in,
     stream_run,
-    tiff_run,
     write_hdf5,
 )
-
-POSITIONS = [0.0, 0.0, 5.0, 5.0]
-MONITORS = [100.0, 110.0, 90.0, 100.0]
 
 
 def reduced(documents, recipe, **options):
@@ -34,92 +25,31 @@ def reduced(documents, recipe, **options):
     return derived
 
 
-def stored(client, documents):
-    """Write documents into Tiled, as TiledWriter does while they come, and return the run."""
-    from bluesky_tiled_plugins import TiledWriter
-
-    writer = TiledWriter(client, batch_size=1)
-    for name, document in copy.deepcopy(documents):
-        writer(name, document)
-    return client[documents[0][1]["uid"]]
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    """Return a client of our own server, which has the exporter of documents, and the folder it may read."""
-    from bluesky_powder.server import PowderServer
-
-    data = tmp_path_factory.mktemp("data")
-    with PowderServer(tmp_path_factory.mktemp("catalog"), readable=[data]) as server:
-        client = server.client()
-        yield client, data
-        client.context.close()
-
-
-PLAIN_SERVER = """
-import sys
-from tiled.server import SimpleTiledServer
-
-with SimpleTiledServer(directory=sys.argv[1], readable_storage=[sys.argv[2]]) as server:
-    print(server.uri, flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="module")
-def plain_catalog(tmp_path_factory):
-    """Return a client of an ordinary Tiled server, which answers 406 to the question for documents."""
-    from tiled.client import from_uri
-
-    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("catalog")
-    command = [sys.executable, "-c", PLAIN_SERVER, str(folder), str(data)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        client = from_uri(server.stdout.readline().strip())
-        yield client, data
-        client.context.close()
-        server.stdin.close()
-        server.wait(30)
-
-
-RUNS = {
-    "inline": lambda _, frames: inline_run(frames, POSITIONS, MONITORS),
-    "step scan": lambda folder, frames: stream_run(write_hdf5(folder, frames), 4, POSITIONS, MONITORS),
-    "two images an event": lambda folder, frames: stream_run(
-        write_hdf5(folder, np.repeat(frames, 2, axis=0)), 4, POSITIONS, MONITORS, per_event=2
-    ),
-    "tiff": lambda folder, frames: tiff_run(folder, frames.astype(np.int32), POSITIONS),
-}
-
-
-@pytest.mark.parametrize("way", RUNS)
-@pytest.mark.parametrize("server", ["catalog", "plain_catalog"])
-def test_replay_from_tiled_equals_the_live_reduction(request, tmp_path, server, way):
-    client, data = request.getfixturevalue(server)
-    folder = data / way.replace(" ", "_")
-    folder.mkdir()
-    documents = RUNS[way](folder, images(4))
-    corrections = {} if way == "tiff" else {"corrections": {"monitor": "i0"}}
-    recipe = recipe_in(tmp_path, moving=True, **corrections)
-    expected = reduced(documents, recipe)
-    assert expected.stop["exit_status"] == "success", expected.stop
-    run = stored(client, documents)
-    if server == "plain_catalog":
-        with pytest.raises(Exception, match="406"):
-            list(run.documents())
-    derived = reduced(run, recipe)
-    assert derived.stop["exit_status"] == "success", derived.stop
-    assert_same_bits(derived, expected)
-    assert derived.start["raw_uid"] == documents[0][1]["uid"]
-
-
-def test_replay_of_a_run_that_is_still_open(catalog, tmp_path):
-    client, data = catalog
-    (data / "open").mkdir()
-    documents = stream_run(write_hdf5(data / "open", images(3)), 3)
-    run = stored(client, documents[:-1])
-    derived = reduced(run, recipe_in(tmp_path))
+def test_replay_of_a_run_that_never_ended_says_so(tmp_path):
+    derived = reduced(inline_run(images(3))[:-1], recipe_in(tmp_path))
     assert derived.stop["exit_status"] == "abort"
+    assert "there is no stop document; the run may still be going on" in derived.stop["reason"]
     assert derived.stop["frames_reduced"] == 3
+
+
+def test_replay_of_documents_that_fail_keeps_what_came_before(tmp_path):
+    def documents():
+        yield from inline_run(images(3))[:4]
+        raise RuntimeError("the disk is on fire")
+
+    derived = Derived()
+    with pytest.raises(RuntimeError, match="the disk is on fire"):
+        replay(documents(), recipe_in(tmp_path), derived)
+    assert derived.stop["exit_status"] == "fail"
+    assert "the disk is on fire" in derived.stop["reason"]
+    assert derived.stop["frames_reduced"] == 2
+
+
+def test_replay_of_several_runs_returns_all_derived_uids(tmp_path):
+    runs, derived = [inline_run(images(2, seed=seed)) for seed in (1, 2)], Derived()
+    uids = replay([pair for run in runs for pair in run], recipe_in(tmp_path), derived)
+    assert uids == [start["uid"] for start in derived.starts]
+    assert [start["raw_uid"] for start in derived.starts] == [run[0][1]["uid"] for run in runs]
 
 
 def test_replay_takes_pairs_mappings_and_generators(tmp_path):

@@ -130,20 +130,20 @@ def _entered(given: Any) -> Any:
 
 
 def _asked(run: Any, ask: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-    """Yield what a catalog says, in memory of what it cannot say."""
+    """Yield what a catalog says, mindful of what it cannot say."""
+    streamed = False
     try:
-        yield from ask()
+        for item in ask():
+            name, document = _pair(item)
+            if name == "descriptor":
+                keys = document["data_keys"].values()
+                streamed = streamed or any(str(about.get("external", "")).startswith("STREAM") for about in keys)
+            yield name, document
+    except ReplayError:
+        raise
     except Exception as error:
-        reason = _NOT_KEPT if _has_stream_resources(run) else in_one_line(error)
+        reason = _NOT_KEPT if streamed else in_one_line(error)
         raise ReplayError(f"the documents of {_name(run)} could not be had: {reason}") from error
-
-
-def _has_stream_resources(run: Any) -> bool:
-    try:
-        keys = [about for descriptor in run.descriptors for about in descriptor["data_keys"].values()]
-    except Exception:
-        return False
-    return any(str(about.get("external", "")).startswith("STREAM") for about in keys)
 
 
 def _name(run: Any) -> str:
