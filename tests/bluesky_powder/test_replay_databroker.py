@@ -147,3 +147,42 @@ def test_documents_are_those_that_were_put_in(broker):
     told = list(documents_of(broker[insert(broker, documents)]))
     assert [name for name, _ in told] == ["start", "descriptor", "event_page", "stop"]
     assert told[0][1]["uid"] == documents[0][1]["uid"]
+
+
+@pytest.fixture
+def served():
+    """Return a client of a server with databroker's MongoDB adapter, over HTTP."""
+    import socket
+    import threading
+
+    import uvicorn
+    from databroker.mongo_normalized import MongoAdapter
+    from tiled.client import from_uri
+    from tiled.config import Authentication
+    from tiled.server.app import build_app
+
+    app = build_app(MongoAdapter.from_mongomock(), authentication=Authentication(single_user_api_key="sesame12"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            thread.join(0.05)
+        client = from_uri(f"http://127.0.0.1:{listening.getsockname()[1]}", api_key="sesame12")
+        yield client
+        client.context.close()
+        server.should_exit = True
+        thread.join(30)
+
+
+def test_databroker_is_replayed_from_over_http_too(served, taken):
+    for name in ("arrays", "Resource, AD_TIFF"):
+        scan = taken(name)
+        uid = insert(served, renamed(scan.documents))
+        assert_same_bits(replayed(find_run(served, uid[:8]), scan.recipe), scan.derived)
+    uid = insert(served, renamed(taken("HDF5").documents))
+    derived = Derived()
+    with pytest.raises(ReplayError, match="which databroker's MongoDB catalogs do not keep"):
+        replay(served[uid], scan.recipe, derived)
+    assert derived.stop["exit_status"] == "fail"

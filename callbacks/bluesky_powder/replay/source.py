@@ -131,10 +131,11 @@ def _entered(given: Any) -> Any:
 
 def _asked(run: Any, ask: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     """Yield what a catalog says, mindful of what it cannot say."""
-    streamed = False
+    streamed = ended = False
     try:
         for item in ask():
             name, document = _pair(item)
+            ended = name == "stop"
             if name == "descriptor":
                 keys = document["data_keys"].values()
                 streamed = streamed or any(str(about.get("external", "")).startswith("STREAM") for about in keys)
@@ -144,6 +145,10 @@ def _asked(run: Any, ask: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     except Exception as error:
         reason = _NOT_KEPT if streamed else in_one_line(error)
         raise ReplayError(f"the documents of {_name(run)} could not be had: {reason}") from error
+    # A server that fails in the middle of them just hangs up.
+    if not ended and (getattr(run, "metadata", None) or {}).get("stop"):
+        reason = _NOT_KEPT if streamed else "the server broke off before its stop document; see the server's log"
+        raise ReplayError(f"the documents of {_name(run)} could not be had: {reason}")
 
 
 def _name(run: Any) -> str:
