@@ -1,10 +1,8 @@
 """The folder that holds all a server has: its databases, arrays, log, and what it may read elsewhere."""
 
-import contextlib
 import json
 import os
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -44,8 +42,9 @@ class Folder:
             folder.arrays.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ServerError(f"{folder.path} cannot be a server's folder: {error.strerror or error}") from error
-        if not os.access(folder.path, os.W_OK | os.X_OK):
-            raise ServerError(f"{folder.path} cannot be a server's folder: it is not writable")
+        for place in (folder.path, folder.arrays):
+            if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+                raise ServerError(f"{folder.path} cannot be a server's folder: {place} is not readable and writable")
         return folder
 
     @property
@@ -77,15 +76,6 @@ class Folder:
     def spool(self) -> Path:
         """Folder of documents that are on their way into this server."""
         return self.path / "spool"
-
-    @property
-    def has_catalog(self) -> bool:
-        """Tell whether the catalog was made, wholly."""
-        if not self.catalog.is_file():
-            return False
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(self.catalog)) as connection:
-            return connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
-        return False
 
     def lock(self) -> None:
         """Keep other servers out until `unlock`.
@@ -122,6 +112,20 @@ class Folder:
             self._lock.truncate(0)
             self._lock.close()
             self._lock = None
+
+    def settle(self, move: Callable[[Path | None, Path], None]) -> None:
+        """Note where the folder is, for the time when it is somewhere else.
+
+        Parameters
+        ----------
+        move
+            Called with the place noted last, None where there is none, and the present one.
+        """
+        note = self.path / "place"
+        before = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+        move(Path(before) if before else None, self.path)
+        if before != str(self.path):
+            note.write_text(f"{self.path}\n", encoding="utf-8")
 
     def readable(self, more: Iterable[str | Path] = ()) -> list[Path]:
         """Return the folders elsewhere that may be read, after adding some; they are remembered with the folder.

@@ -13,11 +13,13 @@ from typing import Any, Literal, Self
 
 from bluesky_powder.errors import ServerError
 from bluesky_powder.publish.at_exit import close_at_exit
+from bluesky_powder.server.catalog import open_catalog
+from bluesky_powder.server.databases import Databases
 from bluesky_powder.server.exports import ExportQuery, register
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.growing import ExpectedShape
 from bluesky_powder.server.log import ServerLog
-from bluesky_powder.server.tables import check_serialised, serialise
+from bluesky_powder.server.tables import check_serialised
 
 logger = logging.getLogger("bluesky_powder.server")
 
@@ -27,15 +29,14 @@ _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
 _OPEN_REQUESTS = 3
 """Seconds that requests under way are given at the end."""
-_STREAM_MESSAGES = 4000
-"""Messages kept for subscribers that come late; a frame takes about 10 of them, of 16 kB each."""
 
 
 class PowderServer:
     """A Tiled server in this process, for one folder.
 
-    Catalog (SQLite), tables (DuckDB) and arrays (zarr) live in the folder and are there again at the next start. Live
-    subscriptions work. Runs can be asked for as documents. Tables and arrays may be read while they grow.
+    Catalog (SQLite), tables (DuckDB) and arrays (zarr) live in the folder and are there again at the next start, also
+    when the folder was moved. Live subscriptions work. Runs can be asked for as documents. Tables and arrays may be
+    read while they grow.
 
     Parameters
     ----------
@@ -51,11 +52,15 @@ class PowderServer:
         Folders whose files may be registered and read; remembered with the folder.
     access
         "key": nothing without the key; "public": anyone may read, the key is for writing.
+    database
+        ``postgresql://`` URI for catalog and tables instead of files in the folder. The arrays stay in the folder.
+    streaming
+        ``redis://`` URI for live messages instead of this process's memory.
 
     Raises
     ------
     ServerError
-        At start, if the folder, the port or the installed Tiled does not do.
+        If the key or the database's URI is malformed; at start, if folder, port, database or Tiled does not do.
     """
 
     def __init__(
@@ -67,12 +72,15 @@ class PowderServer:
         api_key: str | None = None,
         readable: Iterable[str | Path] = (),
         access: Access = "key",
+        database: str | None = None,
+        streaming: str | None = None,
     ) -> None:
         if api_key is not None and not (api_key.isascii() and api_key.isalnum()):
             raise ServerError("an API key consists of letters and digits only, at least one")
         self._host, self._wanted_port, self._access = host, port, access
         self._readable = list(readable)
         self._folder = Folder.at(directory)
+        self._databases, self._streaming = Databases.at(self._folder, database), streaming
         self.api_key = api_key or secrets.token_hex(16)
         self._log = ServerLog(self._folder.log, self.api_key)
         self._contexts: list[Any] = []
@@ -180,7 +188,7 @@ class PowderServer:
         import uvicorn
         from tiled.storage import get_storage
 
-        storage_uri, app = self._build()
+        app = self._build()
         config = uvicorn.Config(
             app,
             loop="asyncio",
@@ -198,7 +206,8 @@ class PowderServer:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise ServerError(f"the server of {self.directory} does not start{self._why()}; see {self._folder.log}")
             time.sleep(0.02)
-        check_serialised(get_storage(storage_uri))
+        if self._databases.kind == "embedded":
+            check_serialised(get_storage(self._databases.tables))
         self._folder.note_address(self.uri)
 
     def _serve(self, listening: socket.socket) -> None:
@@ -208,32 +217,15 @@ class PowderServer:
             # uvicorn's way to say that the start failed; the reason is in the log.
             return
 
-    def _build(self) -> tuple[str, Any]:
-        """Return the storage's URI and the app."""
-        from tiled.catalog import from_uri
+    def _build(self) -> Any:
+        """Return the app."""
         from tiled.config import Authentication
         from tiled.server.app import build_app
-        from tiled.storage import get_storage
-        from tiled.utils import ensure_uri
 
         from bluesky_powder.web.routes import TABLES_MAY_GROW
         from bluesky_powder.web.settings import ui_settings
 
-        storage_uri = ensure_uri(f"duckdb:///{self._folder.tables}")
-        try:
-            catalog = from_uri(
-                str(self._folder.catalog),
-                writable_storage=[str(self._folder.arrays), storage_uri],
-                readable_storage=[str(path) for path in self._folder.readable(self._readable)],
-                # Takes a subprocess and seconds, so only where it is needed.
-                init_if_not_exists=not self._folder.has_catalog,
-                cache_config={"uri": "memory", "maxsize": _STREAM_MESSAGES, "data_ttl": 3600, "seq_ttl": 2_592_000},
-            )
-        except ServerError:
-            raise
-        except Exception as error:
-            raise ServerError(f"{self.directory} cannot be opened as a Tiled catalog: {error}") from error
-        serialise(get_storage(storage_uri))
+        catalog = open_catalog(self._folder, self._databases, self._streaming, self._readable)
         with ui_settings(self._folder.ui_settings):
             app = build_app(
                 catalog,
@@ -246,7 +238,7 @@ class PowderServer:
         app.add_middleware(ExportQuery)
         setattr(app.state, TABLES_MAY_GROW, True)
         _keep_settings_apart(app)
-        return storage_uri, app
+        return app
 
     def _why(self) -> str:
         return f": {self._log.last_error}" if self._log.last_error else ""

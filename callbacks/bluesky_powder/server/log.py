@@ -1,18 +1,55 @@
-"""The server's log: a file in its folder, never the terminal, and never with the key in it."""
+"""The server's log: a file in its folder, never the terminal, and never with the key in it.
+
+A Tiled configuration can have its logs without keys, too, access log included (``examples/tiled-config.yml``)::
+
+    uvicorn:
+      log_config:
+        formatters: {plain: {(): bluesky_powder.server.log.WithoutSecrets}}
+"""
 
 import importlib
 import logging
+import re
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 _LOGGERS = ("uvicorn.error", "tiled.server", "tiled.catalog", "tiled.adapters")
 _TALKER = "tiled.server.app"
 """This one has a handler of its own, for the terminal."""
 
 
-class _KeyHidden(logging.Formatter):
+_KEYS = re.compile(r"(api(?:_|%5f)key=|\bapikey\s+)[^&\s\"';,]+", re.IGNORECASE)
+_PASSWORDS = re.compile(r"(://)[^/\s@]*@")
+
+
+def hidden(text: str) -> str:
+    """Return a text without the keys and passwords that addresses and headers in it hold."""
+    return _PASSWORDS.sub(r"\1<hidden>@", _KEYS.sub(r"\1<hidden>", text))
+
+
+class WithoutSecrets(logging.Formatter):
+    """Formats log records, without API keys (``?api_key=...``) and without passwords in addresses.
+
+    Parameters
+    ----------
+    fmt, **keywords
+        As for ``logging.Formatter``.
+    """
+
+    def __init__(self, fmt: str = "%(asctime)s %(levelname)s %(name)s: %(message)s", **keywords: Any) -> None:
+        super().__init__(fmt, **keywords)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the traceback if there is one."""
+        return hidden(super().format(record))
+
+
+class _KeyHidden(WithoutSecrets):
+    """Knows the key itself, too: it may stand anywhere."""
+
     def __init__(self, key: str) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        super().__init__()
         self._key = key
 
     def format(self, record: logging.LogRecord) -> str:
@@ -81,4 +118,4 @@ class ServerLog:
     @property
     def last_error(self) -> str:
         """Last line of what was last reported as an error; "" when nothing was."""
-        return self._last_error.text
+        return hidden(self._last_error.text).replace(self._key, "<api key>")
