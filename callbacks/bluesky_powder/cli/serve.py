@@ -27,8 +27,30 @@ def serve(
     read: Annotated[
         list[Path] | None, typer.Option(help="Folder whose files may be registered and read; remembered.")
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BLUESKY_POWDER_DATABASE",
+            show_envvar=True,
+            help="postgresql://USER@HOST/NAME for catalog and tables; without it they are files in the folder.",
+            metavar="URI",
+        ),
+    ] = None,
+    streaming: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BLUESKY_POWDER_STREAMING",
+            show_envvar=True,
+            help="redis://HOST:PORT for live messages; without it they are in memory.",
+            metavar="URI",
+        ),
+    ] = None,
 ) -> None:
-    """Serve a folder with Tiled until Ctrl-C."""
+    """Serve a folder with Tiled until Ctrl-C.
+
+    Passwords and keys are seen by others of this machine on a command line, so give them by the environment variables,
+    or PostgreSQL's by ~/.pgpass.
+    """
     for folder in read or ():
         if not folder.is_dir():
             raise ServerError(f"--read {folder}: there is no such folder")
@@ -38,7 +60,14 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     server = PowderServer(
-        directory, host=host, port=port, api_key=api_key, readable=read or (), access="public" if public else "key"
+        directory,
+        host=host,
+        port=port,
+        api_key=api_key,
+        readable=read or (),
+        access="public" if public else "key",
+        database=database,
+        streaming=streaming,
     )
     with server:
         typer.echo(f"serving {server.directory} at {server.uri}")
@@ -46,12 +75,23 @@ def serve(
             typer.echo(_told(server))
         if public:
             typer.echo("anyone who reaches this address may read")
+        _warn(server, public=public)
         typer.echo(f'in Python: from_uri("{server.uri}", api_key=...) from tiled.client; Ctrl-C ends')
         sys.stdout.flush()
         while server.running and not ended.wait(1.0):
             pass
         if not ended.is_set():
             raise ServerError(f"the server has ended by itself; see {server.directory / 'server.log'}")
+
+
+def _warn(server: "PowderServer", *, public: bool) -> None:
+    """Say what it means to be open to the network."""
+    if server.is_local:
+        return
+    if public:
+        typer.echo("warning: --public on an address of the network: all that can reach it may read all", err=True)
+    else:
+        typer.echo("warning: the key crosses the network unencrypted; put a proxy with TLS before it", err=True)
 
 
 def _told(server: "PowderServer") -> str:

@@ -116,6 +116,14 @@ class PowderServer:
             raise ServerError("the server has not been started, so it has no address yet")
         return f"http://{_reachable(self._host)}:{self._port}"
 
+    @property
+    def is_local(self) -> bool:
+        """Tell whether it is reached from this machine only."""
+        try:
+            return ipaddress.ip_address(self._host).is_loopback
+        except ValueError:
+            return self._host == "localhost"
+
     def client(self) -> Any:
         """Return a Tiled client of this server; it is closed with the server."""
         from tiled.client import from_uri
