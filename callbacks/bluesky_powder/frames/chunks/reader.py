@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 from numpy.typing import NDArray
 
 from bluesky_powder.frames.chunks.buffers import Buffers
@@ -142,18 +143,20 @@ class Chunks:
         ChunkDamaged
             If it does.
         """
-        info = self._dataset.id.get_chunk_info_by_coord(part.offset)
-        size = os.fstat(self._dataset.file.id.get_vfd_handle()).st_size
+        with phil:
+            info = self._dataset.id.get_chunk_info_by_coord(part.offset)
+            size = os.fstat(self._dataset.file.id.get_vfd_handle()).st_size
         if info.byte_offset is None or info.byte_offset + info.size > size:
             raise ChunkDamaged("the file ends before its end")
 
     def _fetch(self, part: Part, into: memoryview | None) -> Raw:
-        try:
-            mask, data = self._dataset.id.read_direct_chunk(part.offset, out=into)
-        except Exception as error:
-            if self._dataset.id.get_chunk_info_by_coord(part.offset).byte_offset is None:
-                raise ChunkMissing(part.offset) from None
-            raise ChunkDamaged(str(error)) from error
+        with phil:  # h5py forgets its lock here
+            try:
+                mask, data = self._dataset.id.read_direct_chunk(part.offset, out=into)
+            except Exception as error:
+                if self._dataset.id.get_chunk_info_by_coord(part.offset).byte_offset is None:
+                    raise ChunkMissing(part.offset) from None
+                raise ChunkDamaged(str(error)) from error
         if into is not None and len(data) != len(into):
             raise ChunkDamaged(f"it has {len(data)} bytes in place of {len(into)}")
         return mask, data
