@@ -49,6 +49,7 @@ class IntegratorCache:
         self.dropped = 0
         self._keywords = keywords
         self._lock = threading.Lock()
+        self._building: dict[IntegratorKey, threading.Lock] = {}
         self._integrators: OrderedDict[IntegratorKey, Integrator] = OrderedDict()
         self._sizes: dict[IntegratorKey, int] = {}
 
@@ -78,6 +79,16 @@ class IntegratorCache:
         """
         key = geometry, digest_of(flat)
         with self._lock:
+            building = self._building.setdefault(key, threading.Lock())
+        with building:  # two threads that want the same one make it once
+            try:
+                return self._known_or_made(key, flat)
+            finally:
+                with self._lock:
+                    self._building.pop(key, None)
+
+    def _known_or_made(self, key: IntegratorKey, flat: ArrayLike | None) -> Integrator:
+        with self._lock:
             known = self._integrators.get(key)
             if known is not None:
                 self.hits += 1
@@ -86,7 +97,7 @@ class IntegratorCache:
                 return known
             self.misses += 1
         keywords = self._keywords if flat is None else {**self._keywords, "flat": flat}
-        made = Integrator(geometry, self.bins, **keywords)
+        made = Integrator(key[0], self.bins, **keywords)
         with self._lock:
             self._integrators[key] = made
             self._sizes[key] = made.nbytes
