@@ -150,7 +150,7 @@ class Chunks:
             raise ChunkDamaged("the file ends before its end")
 
     def _fetch(self, part: Part, into: memoryview | None) -> Raw:
-        with phil:  # h5py forgets its lock here
+        with phil:  # older versions of h5py do not take it here themselves
             try:
                 mask, data = self._dataset.id.read_direct_chunk(part.offset, out=into)
             except Exception as error:
