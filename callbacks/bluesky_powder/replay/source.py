@@ -86,31 +86,37 @@ def source_of(given: Any) -> Source:
     run = _entered(given)
     if is_tree(run):
         return Source(documents_of_run(run), place_of(run.parent))
+    place = place_of(run.parent) if hasattr(run, "context") else Place()
     if callable(getattr(run, "canonical", None)):  # databroker 1
-        return Source(_asked(run, lambda: run.canonical(fill="no")))
+        return Source(
+            _asked(run, lambda: run.canonical(fill="no")), place_of(given.db) if hasattr(given, "db") else place
+        )
     if callable(getattr(run, "documents", None)):
-        return Source(_asked(run, run.documents), place_of(run.parent) if hasattr(run, "context") else Place())
+        return Source(_asked(run, run.documents), place)
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return Source(given)
     raise ReplayError(f"{given!r} has no documents; {_WAY_OUT}")
 
 
 def place_of(catalog: Any) -> Place:
-    """Return what a catalog in Tiled has.
+    """Return what a catalog has.
 
     Parameters
     ----------
     catalog
-        Tiled client of the container of the runs.
+        Tiled client of the container of the runs, or a catalog of databroker 1, which has no frames to give.
     """
-    from bluesky_powder.frames.remote import TiledFrames
 
     def runs(uid: str) -> Iterator[Pair]:
         try:
             run = catalog[uid]
         except (KeyError, ValueError) as error:
-            raise ReplayError(f"there is no run {uid} in {catalog.uri}") from error
+            raise ReplayError(f"there is no run {uid} in its catalog") from error
         return source_of(run).documents()
+
+    if not hasattr(catalog, "context"):
+        return Place(None, runs)
+    from bluesky_powder.frames.remote import TiledFrames
 
     return Place(TiledFrames(catalog), runs)
 
