@@ -1,6 +1,10 @@
 """bluesky-tiled-plugins' writer for one run, with a say in when it writes."""
 
+from collections.abc import Mapping
 from typing import Any
+
+_OF_ONE = ("user:", "service:")
+"""How the tags begin by which Tiled knows a node of one user's; it sets them itself and takes them from nobody."""
 
 BY_HAND = 2**31
 """A batch that never fills."""
@@ -22,6 +26,9 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
     class Writer(_RunWriter):  # type: ignore[misc]
         """Keeps events, and ranges of files, until it is told to write them."""
 
+        def start(self, doc: Mapping[str, Any]) -> None:
+            super().start(_with_tags_that_can_be_given(doc))
+
         def flush(self) -> None:
             # Files first: readers go by the rows of the table.
             for document in self._external_data_cache.values():
@@ -37,3 +44,13 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
     documents = RunNormalizer(patches={}, spec_to_mimetype={})
     documents.subscribe(writer)
     return documents, writer
+
+
+def _with_tags_that_can_be_given(start: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a start document without a raw run's tags of its owner.
+
+    What is left, if only nothing, is never more open: a node without tags belongs to who writes it.
+    """
+    tags = [tag for tag in start.get("tiled_access_tags") or () if not str(tag).startswith(_OF_ONE)]
+    others = {key: value for key, value in start.items() if key != "tiled_access_tags"}
+    return {**others, "tiled_access_tags": tags} if tags else others
