@@ -4,9 +4,12 @@
 the documents of a run that is over come back.
 """
 
+import functools
 import itertools
 import json
+import re
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +25,7 @@ from event_model import RunRouter
 
 import azimuthal as az
 from bluesky_powder import PowderReduction, replay
-from bluesky_powder.sim import Beamline, arm_scan
+from bluesky_powder.sim import Beamline, arm_scan, fly_scan
 from raw_runs import Derived, assert_same_bits, copied
 
 SCAN = {"positions": (4.0, 9.0), "exposures": (2, 3), "still_at": (9.0,)}
@@ -31,10 +34,15 @@ EVENTS, NPT = 5, 50
 
 @dataclass(frozen=True)
 class Way:
-    """How a scan is acquired: a plan, given beamline and frames an event; and what the recipe says differently then."""
+    """How a scan is acquired: a plan, given beamline and frames an event; and what the recipe says differently then.
+
+    In a flight the monitor of each frame is known, in an event that of all its frames: with more than one the two can
+    only be compared without it.
+    """
 
     plan: Callable[[Beamline, int], Any]
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    flies: bool = False
 
 
 def files(kind):
@@ -51,6 +59,27 @@ def classic(spec=None):
     )
 
 
+def flown(kind="hdf5", samples=1):
+    def plan(beamline, k):
+        recorder = beamline.recorder(samples=samples)
+        return fly_scan(
+            beamline, **SCAN, recorders=[recorder], detector=beamline.file_detector(kind), frames_per_event=k
+        )
+
+    monitor = {"key": "panda-i0", "take": "sum"}
+    return Way(plan, {"motors": {"pos": "panda-two_theta"}, "corrections": {"monitor": monitor}}, flies=True)
+
+
+def recorded():
+    """A step scan whose monitor is a column in a file beside the frames."""
+
+    def plan(beamline, k):
+        also = [beamline.recorder(["i0"], samples=3)]
+        return arm_scan(beamline, **SCAN, detector=beamline.detector, frames_per_event=k, also=also)
+
+    return Way(plan, {"corrections": {"monitor": {"key": "panda-i0", "take": "sum"}}}, flies=True)
+
+
 WAYS = {
     "arrays in events": classic(),
     "Resource, AD_HDF5": classic("AD_HDF5_SWMR"),
@@ -59,6 +88,10 @@ WAYS = {
     "StreamResource, HDF5": files("hdf5"),
     "StreamResource, TIFF": files("tiff"),
     "StreamResource, npy": files("npy"),
+    "flight, HDF5": flown(),
+    "flight, HDF5, three samples a frame": flown(samples=3),
+    "flight, TIFF": flown("tiff"),
+    "step, monitor in a file": recorded(),
 }
 
 
@@ -82,9 +115,12 @@ def beamline_in(folder, **options):
     return Beamline(folder, detector=small, exposure_time=1e-3, monitor_rate=1e9, **options)
 
 
-def recipe_of(beamline, **changes):
-    sections = {"integration": {"splitting": "bbox"}, "corrections": {"monitor": "i0"}, **changes}
-    return beamline.recipe(SCAN["positions"], npt=NPT, **sections)
+def recipe_of(beamline, way=None, *, monitor=True, name="recipe.yaml"):
+    said = WAYS[way].recipe if way else {}
+    geometry = {"goniometer": beamline.goniometer_path.name, "motors": said.get("motors", {"pos": "two_theta"})}
+    corrections = said.get("corrections", {"monitor": "i0"}) if monitor else {}
+    sections = {"geometry": geometry, "integration": {"splitting": "bbox"}, "corrections": corrections}
+    return beamline.recipe(SCAN["positions"], npt=NPT, name=name, **sections)
 
 
 def live(RE, recipe, plan, *, pause=False):
@@ -118,25 +154,27 @@ def replayed(given, recipe, **options):
 @pytest.fixture(scope="module")
 def acquired(RE, tmp_path_factory):
     """Return a function (way, frames an event) -> (live derived, raw documents, recipe); each is acquired once."""
-    done = {}
+    folder = tmp_path_factory.mktemp("scans")
 
-    def acquire(way, per_event):
-        if (way, per_event) not in done:
-            beamline = beamline_in(tmp_path_factory.mktemp("scan"))
-            recipe = recipe_of(beamline, **WAYS[way].recipe)
-            done[way, per_event] = (*live(RE, recipe, WAYS[way].plan(beamline, per_event)), recipe)
-        return done[way, per_event]
+    @functools.cache
+    def acquire(way, per_event, monitor=True):
+        beamline = beamline_in(folder / re.sub(r"\W+", "_", f"{way} {per_event} {monitor}"))
+        recipe = recipe_of(beamline, way, monitor=monitor)
+        return (*live(RE, recipe, WAYS[way].plan(beamline, per_event)), recipe)
 
+    acquire.folder = folder
     return acquire
 
 
 @pytest.mark.parametrize("per_event", [1, 2])
 @pytest.mark.parametrize("way", WAYS)
 def test_way_in_gives_the_same_patterns_live_and_replayed(acquired, way, per_event):
-    derived, documents, recipe = acquired(way, per_event)
+    monitor = per_event == 1 or not WAYS[way].flies
+    derived, documents, recipe = acquired(way, per_event, monitor)
     assert derived.stop["exit_status"] == "success", derived.stop
+    assert derived.stop["reason"] == ""
     assert derived.stop["frames_reduced"] == derived.stop["frames_seen"] == EVENTS * per_event, derived.stop
-    assert_same_bits(derived, acquired("arrays in events", per_event)[0])
+    assert_same_bits(derived, acquired("arrays in events", per_event, monitor)[0])
     assert_same_bits(derived, replayed(documents, recipe))
 
 
@@ -157,21 +195,72 @@ def test_ways_in_agree_on_what_the_engine_makes_of_the_frames(acquired, per_even
         assert told["data"]["pos"] == event["two_theta"]
 
 
-def through_json(documents):
-    """Return the lines of a document file, with arrays as lists."""
-    return [json.dumps([name, event_model.sanitize_doc(document)]) for name, document in documents]
+@pytest.fixture(scope="module")
+def server(acquired, tmp_path_factory):
+    """Return a client of a Tiled server that can read the detectors' files."""
+    from bluesky_powder.server import PowderServer
+
+    with PowderServer(tmp_path_factory.mktemp("catalog"), readable=[acquired.folder]) as server:
+        client = server.client()
+        yield client
+        client.context.close()
+
+
+def lines_of_json(documents, folder, _):
+    path = folder / "run.jsonl"
+    path.write_text("".join(json.dumps([n, event_model.sanitize_doc(d)]) + "\n" for n, d in documents))
+    return path
+
+
+def msgpacked(documents, folder, _):
+    suitcase = pytest.importorskip("suitcase.msgpack")
+    (path,) = suitcase.export(copied(documents), folder)["all"]
+    return path
+
+
+def stored(documents, _, server):
+    """Return the run in Tiled, written there by Bluesky's writer under another uid."""
+    from bluesky_tiled_plugins import TiledWriter
+
+    uid = str(uuid.uuid4())
+    writer = TiledWriter(server)
+    for name, document in json.loads(
+        json.dumps(event_model.sanitize_doc(list(documents))).replace(uid_of(documents), uid)
+    ):
+        writer(name, document)
+    return server[uid]
+
+
+def stored_elsewhere(documents, folder, server):
+    """Return the run in Tiled, with files that are on the server's machine only, as far as the documents say."""
+    documents = copied(documents)
+    for name, document in documents:
+        if name == "stream_resource":
+            document["uri"] = document["uri"].replace("file://localhost", "file://storage.example.org")
+    return stored(documents, folder, server)
+
+
+def uid_of(documents):
+    return documents[0][1]["uid"]
 
 
 BACK = {
-    "lines of JSON": lambda documents: [json.loads(line) for line in through_json(documents)],
+    "lines of JSON": (lines_of_json, list(WAYS)),
+    "msgpack": (msgpacked, ["arrays in events", "Resource, AD_HDF5", "Resource, AD_TIFF", "Resource, NPY_SEQ"]),
+    "Tiled": (stored, ["arrays in events", "StreamResource, HDF5", "flight, HDF5", "step, monitor in a file"]),
+    "Tiled, by HTTP only": (stored_elsewhere, ["StreamResource, HDF5", "StreamResource, TIFF", "StreamResource, npy"]),
 }
 
 
-@pytest.mark.parametrize("back", BACK)
-@pytest.mark.parametrize("way", WAYS)
-def test_way_in_gives_the_same_patterns_when_it_comes_back(acquired, way, back):
+@pytest.mark.parametrize(("back", "way"), [(back, way) for back, (_, ways) in BACK.items() for way in ways])
+def test_way_in_gives_the_same_patterns_when_it_comes_back(acquired, server, tmp_path, way, back):
     derived, documents, recipe = acquired(way, 1)
-    assert_same_bits(replayed(BACK[back](documents), recipe), derived)
+    assert_same_bits(replayed(BACK[back][0](documents, tmp_path, server), recipe), derived)
+
+
+def test_there_are_many_ways_in():
+    acquisitions = 2 * len(WAYS) + 2 * 2 + 1  # one and two frames an event; through a RunRouter; datum_page
+    assert acquisitions + sum(len(ways) for _, ways in BACK.values()) >= 40
 
 
 @pytest.mark.parametrize("pace", ["live", "replay"])
@@ -222,10 +311,10 @@ def with_a_pause(RE, plan, *, rewind):
 
 
 @pytest.mark.parametrize("rewind", [False, True])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if "flight" not in way])
 def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way, rewind):
     beamline = beamline_in(tmp_path)
-    recipe = recipe_of(beamline, **WAYS[way].recipe)
+    recipe = recipe_of(beamline, way)
     plan = with_a_pause(RE, WAYS[way].plan(beamline, 1), rewind=rewind)
     derived, documents = live(RE, recipe, plan, pause=True)
     seq_nums = [document["seq_num"] for name, document in documents if name == "event"]
