@@ -22,10 +22,11 @@ import pytest
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from event_model import RunRouter
+from ophyd_async.core import TriggerInfo
 
 import azimuthal as az
 from bluesky_powder import PowderReduction, replay
-from bluesky_powder.sim import Beamline, arm_scan, fly_scan
+from bluesky_powder.sim import Beamline, arm_scan, fly_scan, take_dark
 from raw_runs import Derived, assert_same_bits, copied
 
 SCAN = {"positions": (4.0, 9.0), "exposures": (2, 3), "still_at": (9.0,)}
@@ -115,12 +116,12 @@ def beamline_in(folder, **options):
     return Beamline(folder, detector=small, exposure_time=1e-3, monitor_rate=1e9, **options)
 
 
-def recipe_of(beamline, way=None, *, monitor=True, name="recipe.yaml"):
+def recipe_of(beamline, way=None, *, monitor=True, corrections=None):
     said = WAYS[way].recipe if way else {}
     geometry = {"goniometer": beamline.goniometer_path.name, "motors": said.get("motors", {"pos": "two_theta"})}
-    corrections = said.get("corrections", {"monitor": "i0"}) if monitor else {}
+    corrections = corrections or (said.get("corrections", {"monitor": "i0"}) if monitor else {})
     sections = {"geometry": geometry, "integration": {"splitting": "bbox"}, "corrections": corrections}
-    return beamline.recipe(SCAN["positions"], npt=NPT, name=name, **sections)
+    return beamline.recipe(SCAN["positions"], npt=NPT, **sections)
 
 
 def live(RE, recipe, plan, *, pause=False):
@@ -324,3 +325,49 @@ def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way,
     assert derived.stop["frames_replaced"] == len(seq_nums) - EVENTS
     assert derived.latest("cumulative", "frames")[EVENTS] == EVENTS
     assert_same_bits(derived, replayed(documents, recipe))
+
+
+DARKENED = {
+    "HDF5": lambda beamline: beamline.detector,
+    "TIFF": lambda beamline: beamline.file_detector("tiff"),
+    "npy": lambda beamline: beamline.file_detector("npy"),
+    "arrays": lambda beamline: beamline.classic_detector(),
+    "AD_TIFF": lambda beamline: beamline.classic_detector("AD_TIFF"),
+    "NPY_SEQ": lambda beamline: beamline.classic_detector("NPY_SEQ"),
+}
+
+
+def with_darks(beamline, detector):
+    """Take two dark frames before two light ones, and another in between."""
+
+    @bpp.stage_decorator([detector])
+    @bpp.run_decorator()
+    def plan():
+        if hasattr(detector, "prepare"):
+            yield from bps.prepare(detector, TriggerInfo(), wait=True)
+        yield from bps.mv(beamline.arm, 4.0)
+        yield from take_dark(beamline, detector)
+        yield from take_dark(beamline, detector)
+        for _ in range(2):
+            yield from bps.trigger_and_read([detector, beamline.i0, beamline.arm])
+            yield from take_dark(beamline, detector)
+
+    return plan()
+
+
+def test_ways_in_with_darks_give_the_same_patterns(RE, tmp_path):
+    expected = None
+    for name, make in DARKENED.items():
+        beamline = beamline_in(tmp_path / name, dark_current=2e5)
+        recipe = recipe_of(beamline, corrections={"monitor": "i0", "dark": "stream"})
+        derived, documents = live(RE, recipe, with_darks(beamline, make(beamline)))
+        assert derived.stop["exit_status"] == "success", (name, derived.stop)
+        assert derived.stop["frames_reduced"] == 2, (name, derived.stop)
+        assert_same_bits(derived, replayed(documents, recipe))
+        assert_same_bits(derived, expected or derived)
+        expected = expected or derived
+    dull = beamline_in(tmp_path / "dull")
+    bright, _ = live(RE, recipe_of(dull), with_darks(dull, dull.detector))
+    with_dark, without = (run.latest("primary", "total_counts")[1] for run in (expected, bright))
+    noise = np.sqrt(2 * 200 * 320)  # 200 dark counts in each of 320 pixels, once in the frame, once in the dark
+    assert abs(with_dark - without) < 5 * noise
