@@ -18,8 +18,10 @@ from bluesky_powder.publish import TiledPublisher, read_journal
 from bluesky_powder.publish.journal import Journal
 from bluesky_powder.publish.pattern_file import PatternFile
 from bluesky_powder.publish.storage import Choice, shared_folder
+from bluesky_powder.replay import replay
 from bluesky_powder.server import PowderServer
 from pattern_runs import documents_of, pattern
+from raw_runs import Derived, images, inline_run, recipe_in
 
 
 @pytest.fixture(scope="module")
@@ -369,3 +371,19 @@ def test_patterns_that_nxazint_cannot_hold_are_stored_all_the_same(tmp_path):
     with h5py.File(tmp_path / "a.h5") as read:
         np.testing.assert_array_equal(read[PatternFile.place("intensity")], [np.arange(5.0)])
         assert "data" not in read["entry"]
+
+
+def test_scratch_on_a_full_disk_costs_the_mean_frame_and_no_pattern(tmp_path, small_disk):
+    recipe = recipe_in(tmp_path, moving=True)
+    frames, positions = images(6), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
+    whole, cramped = Derived(), Derived()
+    replay(inline_run(frames, positions), recipe, whole)
+    filled(small_disk, 0)
+    replay(inline_run(frames, positions), recipe, cramped, scratch=small_disk, byte_budget=1)
+    assert "there is no mean frame from event 2 on: [Errno 28] No space left on device" in cramped.stop["reason"]
+    assert cramped.stop["frames_reduced"] == 6
+    for stream, key in (("primary", "sums"), ("cumulative", "intensity"), ("cumulative", "sem")):
+        for number in range(1, 7):
+            np.testing.assert_array_equal(cramped.latest(stream, key)[number], whole.latest(stream, key)[number])
+    merges = [derived.events["merged"][-1]["data"]["sums"] for derived in (whole, cramped)]
+    np.testing.assert_array_equal(*merges)

@@ -1,5 +1,6 @@
 """What was reduced before, so that a frame can be replaced: patterns on disk, recent frames at hand."""
 
+import logging
 import tempfile
 from bisect import bisect_left, insort
 from collections import OrderedDict
@@ -12,8 +13,12 @@ import numpy as np
 from azimuthal import Geometry, Pattern
 from bluesky_powder.reduction.patterns import Exposure, Reduced
 
+LOGGER = logging.getLogger("bluesky_powder.reduction")
+
 RECALLED_FRAMES = 1024
 RECALLED_BYTES = 2**28
+UNWRITTEN_BYTES = 2**27
+"""What patterns may occupy in memory when the disk of the scratch file is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class History:
     def __init__(self, scratch: str | Path | None = None) -> None:
         self._scratch = scratch
         self._file: IO[bytes] | None = None
+        self._unwritten: dict[int, bytes] = {}
         self._like: Pattern | None = None
         self._order: list[int] = []
         self._entries: dict[int, Entry] = {}
@@ -107,11 +113,11 @@ class History:
 
     def pattern(self, seq_num: int) -> Pattern:
         """Return the pattern of an event."""
-        if self._like is None or self._file is None:
+        if self._like is None:
             raise KeyError(seq_num)
         entry, size = self._entries[seq_num], self._like.sums.nbytes
-        self._file.seek(entry.slot * size)
-        sums = np.frombuffer(self._file.read(size)).reshape(self._like.sums.shape)
+        raw = self._unwritten.get(entry.slot) or self._read(entry.slot * size, size)
+        sums = np.frombuffer(raw).reshape(self._like.sums.shape)
         return self._like.with_sums(sums, entry.masked_pixels)
 
     def exposure(self, seq_num: int) -> Exposure | None:
@@ -124,13 +130,44 @@ class History:
             self._file.close()
             self._file = None
         self._exposures.clear()
+        self._unwritten.clear()
 
     def _write(self, slot: int, pattern: Pattern) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="bluesky-powder-", dir=self._scratch)  # noqa: SIM115
+        """Write to the scratch file; on a full disk to memory, as far as there is room.
+
+        Raises
+        ------
+        OSError
+            If neither has room.
+        """
         raw = np.ascontiguousarray(pattern.sums).tobytes()
-        self._file.seek(slot * len(raw))
-        self._file.write(raw)
+        self._unwritten.pop(slot, None)
+        try:
+            if self._file is None:
+                # Unbuffered: a full disk is to show here, not when the file is closed.
+                self._file = tempfile.TemporaryFile("w+b", 0, prefix="bluesky-powder-", dir=self._scratch)  # noqa: SIM115
+            self._file.seek(slot * len(raw))
+            view = memoryview(raw)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            if (len(self._unwritten) + 1) * len(raw) > UNWRITTEN_BYTES:
+                raise
+            if not self._unwritten:
+                LOGGER.warning("patterns are kept in memory, as the scratch file cannot take them: %s", error)
+            self._unwritten[slot] = raw
+
+    def _read(self, start: int, size: int) -> bytes:
+        if self._file is None:
+            raise KeyError(start)
+        self._file.seek(start)
+        raw = b""
+        while len(raw) < size:
+            more = self._file.read(size - len(raw))
+            if not more:
+                raise OSError("the scratch file is shorter than what was written to it")
+            raw += more
+        return raw
 
     def _remember(self, seq_num: int, exposure: Exposure) -> None:
         old = self._exposures.pop(seq_num, None)
