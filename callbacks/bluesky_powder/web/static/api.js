@@ -133,10 +133,17 @@ export async function forgetKey() {
   await fetch(new URL("key", PAGES), { headers: { "X-Powder": "forget" } });
 }
 
+const FRAGMENT = /^#api_key=([A-Za-z0-9]+)$/;
+
+// Only what stands behind # has changed then, so nothing is loaded by itself.
+window.addEventListener("hashchange", () => {
+  if (FRAGMENT.test(window.location.hash)) takeKeyFromAddress().then(() => window.location.reload());
+});
+
 // A key in the address goes to the cookie and out of the address, the history and what is copied from there.
 export async function takeKeyFromAddress() {
   const url = new URL(window.location.href);
-  const inFragment = /^#api_key=([A-Za-z0-9]+)$/.exec(url.hash);
+  const inFragment = FRAGMENT.exec(url.hash);
   if (inFragment) {
     await giveKey(inFragment[1]);
     url.hash = "";

@@ -1,6 +1,6 @@
 // The view of one derived run, in any element: on our page, and in Tiled's own.
 
-import { metadata, Refused } from "./api.js";
+import { Away, metadata, Refused } from "./api.js";
 import { Chart, drawPattern, drawPositions, drawSpottiness } from "./charts.js";
 import { el, formatNumber, gradeBadge, gradeOf, replace, sampleName } from "./dom.js";
 import { drawMap } from "./heatmap.js";
@@ -170,8 +170,8 @@ export class RunView {
       this.drawing = false;
       if (this.closed) return;
       this.draw().catch((error) => {
-        // A row that was pushed may not be stored yet; the next push draws it.
-        if (!(error instanceof Refused)) this.errors.push(String(error.stack ?? error));
+        // A row that was pushed may not be stored yet, or the server is away; what comes next draws it.
+        if (!(error instanceof Refused || error instanceof Away)) this.errors.push(String(error.stack ?? error));
       });
     });
   }
@@ -227,7 +227,7 @@ export class RunView {
       log: this.logPattern,
       onCursor: (k) => this.tellCursor(k),
     });
-    const top = intensity.reduce((best, value, k) => (value > (intensity[best] ?? -Infinity) ? k : best), 0);
+    const top = intensity.reduce((best, value, k) => (best < 0 ? value === value : value > intensity[best]) ? k : best, -1);
     this.nodes.pattern.setAttribute("aria-label",
       `Pattern, ${title}: highest ${formatNumber(intensity[top])} ${units ?? ""} at ${data.axes.label} ${formatNumber(data.axes.radial[top])}`);
     this.root.dataset.shown = `${stream} ${row}`;
