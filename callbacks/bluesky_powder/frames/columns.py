@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
+from bluesky_powder.frames.handles import open_file, refresh
 from bluesky_powder.frames.reach import Reach, is_special
 from bluesky_powder.frames.resources import HDF5
 
@@ -174,7 +175,7 @@ class _OpenFile:
         if is_special(str(path)):
             raise FramesUnavailable(f"{path} is a pipe or a device, no file")
         try:
-            self._file = h5py.File(path, "r", libver="latest", swmr=True)
+            self._file = open_file(path)
         except FileNotFoundError:
             raise FramesUnavailable(f"{path}: there is no such file") from None
         except OSError as error:
@@ -189,7 +190,7 @@ class _OpenFile:
             raise FrameSkipped(f"{where} has {each} numbers a row, but {width} an event are told")
         per_event = width // each
         if node.shape[0] < last * per_event:
-            node.refresh()
+            refresh(node)
         last = min(last, node.shape[0] // per_event)
         if last <= first:
             raise FramesUnavailable(f"{self._path}: {dataset} has {node.shape[0]} rows, fewer than were announced")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import Images, as_images
+from bluesky_powder.frames.handles import open_file
 from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.patience import Patience
 
@@ -103,7 +104,7 @@ class RegionImages:
     def _axes(self) -> int:
         """Return how many axes the dataset has."""
         try:
-            with h5py.File(self.path, "r", libver="latest", swmr=True) as file:
+            with open_file(self.path) as file:
                 node = file.get(self.dataset)
                 if not isinstance(node, h5py.Dataset):
                     raise FramesUnavailable(f"{self.path} has no dataset {self.dataset} (yet)")
