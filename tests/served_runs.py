@@ -18,9 +18,11 @@ def reduced(folder, *, frames=4, seed=1, change=list, metadata=None, **sections)
     return run
 
 
-def publish(server, *runs, batch_size=1):
+def publish(server, *runs, batch_size=1, **options):
     """Write runs, given as documents, into a server; what is open needs a batch size of 1 to be seen."""
-    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, batch_size=batch_size) as publisher:
+    with TiledPublisher(
+        server.uri, api_key=server.api_key, spool=server.spool, batch_size=batch_size, **options
+    ) as publisher:
         for documents in runs:
             for name, document in documents:
                 publisher(name, document)

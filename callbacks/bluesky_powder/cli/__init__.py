@@ -9,6 +9,7 @@ import typer
 
 from azimuthal.errors import AzimuthalError
 from bluesky_powder.cli.demo import demo
+from bluesky_powder.cli.export import export
 from bluesky_powder.cli.ingest import ingest
 from bluesky_powder.cli.range import range as cover
 from bluesky_powder.cli.replay import replay
@@ -40,7 +41,7 @@ def _all_commands(
         logging.getLogger("bluesky_powder").setLevel(logging.INFO)
 
 
-for _command in (demo, ingest, replay, show, cover, serve):
+for _command in (demo, ingest, replay, show, export, cover, serve):
     app.command(_command.__name__)(_command)
 
 

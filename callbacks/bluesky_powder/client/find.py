@@ -1,8 +1,9 @@
-"""Finding a derived run by its uid, the raw run's, or the beginning of either."""
+"""Finding a derived run by its uid, the raw run's, or the beginning of either; or several by what they are of."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
+from azimuthal.pattern import Grade
 from bluesky_powder.client.connection import asking
 from bluesky_powder.errors import DerivedRunError
 
@@ -36,6 +37,57 @@ def find(client: Any, uid: str) -> Any:
         raise DerivedRunError(f"{uid!r} is no uid; one consists of letters, digits and hyphens")
     with asking(f"look for run {uid}"):
         return _exactly(client, uid) or _beginning_with(client, uid)
+
+
+def search(
+    client: Any,
+    *,
+    raw_uid: str | None = None,
+    sample: str | None = None,
+    grade: Grade | None = None,
+    detector: str | None = None,
+) -> Any:
+    """Return the derived runs that fit all that is given; the server looks them up.
+
+    Parameters
+    ----------
+    client
+        Tiled client of the container that holds the runs.
+    raw_uid
+        Whole uid of the raw run.
+    sample
+        As the raw run's start document has it.
+    grade
+        smooth, mild or strong: how spotty the mean frame was at the end of the run; open runs have no grade yet.
+    detector
+        Name of the detector, of recipes that have several.
+
+    Returns
+    -------
+    tiled.client.container.Container
+        Of the runs, by uid; to be searched further, such as by
+        ``Key("stop.spottiness.mean_frame_spottiness") < 0.1`` from `tiled.queries`.
+
+    Raises
+    ------
+    DerivedRunError
+        If there is no such grade.
+    """
+    from tiled.queries import Key, SpecsQuery
+
+    if grade is not None and grade not in get_args(Grade):
+        raise DerivedRunError(f"grade: {grade!r} does not exist; choose {', '.join(get_args(Grade))}")
+    wanted = {
+        "start.raw_uid": raw_uid,
+        "start.sample": sample,
+        "stop.spottiness.grade": grade,
+        "start.detector": detector,
+    }
+    found = client.search(SpecsQuery(include=[SPEC]))
+    for key, value in wanted.items():
+        if value is not None:
+            found = found.search(Key(key) == value)
+    return found
 
 
 def earlier_runs(client: Any, raw_uid: str, detector: str | None = None) -> list[str]:

@@ -108,6 +108,9 @@ FORMATS: Mapping[str, Format] = {
     )
 }
 
+EXTENSIONS: Mapping[str, str] = {kind.extension: kind.name for kind in FORMATS.values()} | {".hdf": "nxazint"}
+"""Extension of a file -> name of its format."""
+
 
 def format_of(name: str) -> Format:
     """Return a format by its name, with or without a point, or by its media type.

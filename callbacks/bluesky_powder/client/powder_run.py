@@ -1,79 +1,249 @@
-"""Tiled's clients for derived runs; Tiled finds them by the entry point ``tiled.special_client`` of this package."""
+"""Tiled's client for a derived run; Tiled finds it by the entry point ``tiled.special_client`` of this package."""
 
 import copy
-from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import partial
+from operator import getitem
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from bluesky_tiled_plugins.clients.bluesky_event_stream import DATAVALUES, TIMESTAMPS, BlueskyEventStreamV3
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
+from tiled.utils import OneShotCachedMap
+
+from azimuthal.files.whole import replacing
+from azimuthal.pattern import Pattern
+from bluesky_powder.client.choice import Choice, Chosen, Which, choose
+from bluesky_powder.client.connection import asking
+from bluesky_powder.client.formats import FORMATS, Heading, format_of, rendered
+from bluesky_powder.client.powder_stream import PowderStream
+from bluesky_powder.client.read import columns, spottiness, unit_of
+from bluesky_powder.client.rebuild import SUMS, PatternKind
+from bluesky_powder.errors import DerivedRunError, ExportError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_STREAMS = ("axes", "primary", "cumulative", "merged")
 
 
 class PowderRun(BlueskyRunV3):
-    """A derived run; its streams can be read while they grow."""
+    """A derived run, which can be read while it grows.
+
+    ``run["primary"].read()`` and the other streams give xarray Datasets over the radial axis; what is here gives
+    patterns with all their seven sums, to be merged, rebinned and graded again.
+    """
 
     def __init__(self, context: Any, *, item: Any, structure_clients: Any, **keywords: Any) -> None:
-        clients = copy.copy(structure_clients)
+        self._ordinary_clients = structure_clients
+        # Not copy.copy: the copy would share its entries, and every raw run's streams would become ours.
+        lookup = partial(getitem, structure_clients)
+        clients = OneShotCachedMap({name: partial(lookup, name) for name in structure_clients})
         clients.set("BlueskyEventStream", lambda: PowderStream)
         super().__init__(context, item=item, structure_clients=clients, **keywords)
 
+    @property
+    def patterns(self) -> xr.Dataset:
+        """Intensity, sem and the numbers of each frame; dimensions time and radial.
 
-class PowderStream(BlueskyEventStreamV3):
-    """A stream of a derived run.
+        Raises
+        ------
+        DerivedRunError
+            If the run has no frames (yet).
+        """
+        return self._stream("primary").read()
 
-    The client that it derives from reads table and arrays one after the other, and fails when a row comes in between.
-    An event's arrays are written before its row in the table, so here the table is read first, and as much of the
-    arrays as it has rows.
-    """
+    @property
+    def merged(self) -> Pattern:
+        """The merge of all frames; of a run that is still open, of those so far.
 
-    def read(self, variables: Iterable[Any] = (DATAVALUES,), dim0: str | None = None) -> xr.Dataset:
-        """Read the stream's values.
+        Raises
+        ------
+        DerivedRunError
+            If the run has no frames (yet), or was reduced by a version that did not keep sums.
+        """
+        return self._pattern(Choice("merged"))[0]
+
+    @property
+    def spottiness(self) -> "pd.DataFrame":
+        """Spottiness frame by frame, and of the frames so far; one row a frame, by seq_num.
+
+        Raises
+        ------
+        DerivedRunError
+            If the run has no frames (yet).
+        """
+        import pandas as pd
+
+        table = spottiness(self)
+        return pd.DataFrame(dict(table.columns), index=pd.Index(table.seq_num, name="seq_num"))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What was done, self-contained; ``replay(run.raw, run.recipe)`` does it again where the arrays in it are."""
+        return copy.deepcopy(dict(self.metadata["start"]["recipe"]))
+
+    @property
+    def raw(self) -> Any:
+        """The raw run, if it is in the same catalog.
+
+        Raises
+        ------
+        DerivedRunError
+            If it is not.
+        """
+        uid = self.metadata["start"]["raw_uid"]
+        with asking(f"give raw run {uid}"):
+            catalog = self.parent.new_variation(structure_clients=self._ordinary_clients)
+            if uid not in catalog:
+                raise DerivedRunError(f"raw run {uid} is not in the catalog of run {self._uid}; open it where it is")
+            return catalog[uid]
+
+    def pattern(self, frame: int) -> Pattern:
+        """Return the pattern of one frame.
 
         Parameters
         ----------
-        variables
-            Names; all values unless given.
-        dim0
-            Name of the dimension along events; "time" unless given.
+        frame
+            Number of the raw event (seq_num), from 1.
 
-        Returns
-        -------
-        xarray.Dataset
-            One entry per event along the first dimension, units as attributes.
+        Raises
+        ------
+        DerivedRunError
+            If there is no such frame (yet), or the run was reduced by a version that did not keep sums.
         """
-        wanted, time = self._names(variables), dim0 or "time"
-        parts = {key: item["attributes"]["structure_family"] for key, item in self.get_contents().items()}
-        table = self._table(key for key, family in parts.items() if family == "table")
-        arrays = {key: self.base[key] for key, family in parts.items() if family == "array" and key in wanted}
-        in_table = min(map(len, table.values()), default=0)
-        rows = min([in_table, *(array.shape[0] for array in arrays.values())])
-        variables_read: dict[str, Any] = {
-            name: ((time,), values[:rows], self._attributes(name)) for name, values in table.items() if name in wanted
-        }
-        for name, array in arrays.items():
-            dims = (time, *(array.dims or [f"{name}_dim{axis}" for axis in range(array.ndim)])[1:])
-            variables_read[name] = (dims, array.read((slice(0, rows),)), self._attributes(name))
-        return xr.Dataset(variables_read)
+        return self._pattern(Choice.of("frame", frame))[0]
 
-    def _names(self, variables: Iterable[Any]) -> set[Any]:
-        names: set[Any] = set(variables)
-        if DATAVALUES in names:
-            names |= self._var_keys
-        if TIMESTAMPS in names:
-            names |= self._ts_keys
-        return names - {DATAVALUES, TIMESTAMPS}
+    def union(self, frame: int | None = None) -> Pattern:
+        """Return the union of the frames up to one, the last unless given: what `cumulative` shows.
 
-    def _table(self, keys: Iterator[str]) -> dict[str, np.ndarray[Any, Any]]:
-        read = (self.base[key].read() for key in keys)
-        return {name: _plain(frame[name].to_numpy()) for frame in read for name in frame}
+        Raises
+        ------
+        DerivedRunError
+            As for `pattern`.
+        """
+        return self._pattern(Choice.of("cumulative", frame))[0]
 
-    def _attributes(self, name: str) -> dict[str, str]:
-        units = self.metadata.get("data_keys", {}).get(name, {}).get("units")
-        return {"units": units} if units else {}
+    def plot(self) -> "Figure":
+        """Return a figure of patterns, merge and spottiness; it needs matplotlib.
+
+        Raises
+        ------
+        DerivedRunError
+            If the run has no frames (yet).
+        """
+        from bluesky_powder.plot import run_figure
+
+        start, streams = self.metadata["start"], {name: columns(self, name) for name in _STREAMS}
+        about = self["primary"].metadata["data_keys"]
+        position = next((name for name, key in about.items() if "goniometer_position" in key), None)
+        return run_figure(
+            streams,
+            unit=unit_of(self),
+            position=position,
+            intensity_units=about["intensity"].get("units") or "arb. units",
+            title=f"{start.get('sample') or 'powder run'}, {start['uid'][:8]}",
+        )
+
+    def export(
+        self,
+        filepath: str | Path | IO[bytes],
+        fields: Any = None,
+        *,
+        format: str | None = None,
+        which: Which | None = None,
+        frame: int | None = None,
+    ) -> None:
+        """Write a pattern to a file for a refinement program, or the run as Tiled does.
+
+        Parameters
+        ----------
+        filepath
+            File, or something open for writing bytes.
+        fields
+            For Tiled's own formats.
+        format
+            xye, chi, fxye, nxazint or csv, or one that Tiled knows; None goes by the file's extension.
+        which
+            merged (the default), cumulative or frame.
+        frame
+            Number of the raw event: of the frame, or the last of the cumulative pattern.
+
+        Raises
+        ------
+        DerivedRunError
+            If the pattern is not there (yet).
+        ExportError
+            If the choice makes no sense, or the format cannot hold the pattern.
+        """
+        name = format or (Path(filepath).suffix if isinstance(filepath, str | Path) else "")
+        if name.removeprefix(".").lower() not in FORMATS:
+            if which is not None or frame is not None:
+                format_of(name)
+            super().export(filepath, fields, format=format)
+            return
+        pattern, words = self._pattern(Choice.of(which, frame))
+        content = rendered(pattern, format_of(name), Heading.of(self.metadata, words))
+        if not isinstance(filepath, str | Path):
+            filepath.write(content)
+            return
+        try:
+            with replacing(filepath) as scratch:
+                scratch.write_bytes(content)
+        except OSError as error:
+            raise ExportError(f"{filepath} cannot be written: {error.strerror or error}") from error
+
+    def kind_of(self, stream: Any) -> PatternKind:
+        """Return what the patterns of a stream, primary or merged, have in common.
+
+        Raises
+        ------
+        DerivedRunError
+            If the run was reduced by a version that did not keep sums.
+        """
+        axes = self["axes"]
+        edges = axes.base["radial_edges"].read((slice(0, 1),))[0]
+        return PatternKind.of(self.metadata["start"], axes.metadata["data_keys"], stream.metadata["data_keys"], edges)
+
+    @property
+    def _uid(self) -> str:
+        return str(self.metadata["start"]["uid"])
+
+    def _stream(self, name: str) -> Any:
+        if name not in self:
+            state = "" if self.metadata.get("stop") else " yet; it is still open"
+            raise DerivedRunError(f"run {self._uid} has no {name!r}{state}")
+        return self[name]
+
+    def _pattern(self, choice: Choice) -> tuple[Pattern, str]:
+        """Return a pattern, and what it is in words."""
+        with asking(f"give patterns of run {self._uid}"):
+            if not self.metadata.get("stop"):
+                self.refresh()
+            primary = self.get("primary")
+            rows = None if primary is None else primary.base["internal"].read(["seq_num", "masked_pixels"])
+            merged = self.get("merged") if choice.which == "merged" else None
+            merges = merged.base[SUMS].shape[0] if merged is not None and SUMS in merged.base else 0
+            chosen = choose(choice, self.metadata, [] if rows is None else rows["seq_num"].to_numpy(), merges)
+            stream = merged if chosen.stream == "merged" else primary
+            return self.kind_of(stream).pattern(_added(stream, chosen), _masked(rows, chosen)), chosen.words
 
 
-def _plain(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return text as such, rather than as objects."""
-    is_text = values.dtype.hasobject and all(isinstance(value, str) for value in values)
-    return values.astype("U") if is_text else values
+def _added(stream: Any, chosen: Chosen) -> Any:
+    """Return the sums of rows, added in order: what the reduction itself has added."""
+    array, total = stream.base[SUMS], None
+    for first, end in chosen.pieces():
+        piece = np.asarray(array.read((slice(first, end),)))
+        if len(piece) < end - first:
+            raise DerivedRunError(f"{chosen.words}: the sums are not all there yet")
+        for row in piece:
+            total = np.array(row) if total is None else total + row
+    return total
+
+
+def _masked(rows: Any, chosen: Chosen) -> int:
+    """Return how many pixels were left out of a pattern, summed over its frames."""
+    if chosen.stream == "primary":
+        return int(rows["masked_pixels"].to_numpy()[list(chosen.rows)].sum())
+    return int(rows.drop_duplicates("seq_num", keep="last")["masked_pixels"].sum())

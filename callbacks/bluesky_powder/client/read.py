@@ -1,6 +1,6 @@
 """A derived run as plain arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from azimuthal.units import RadialUnit, radial_unit
 from bluesky_powder.client.connection import asking
+from bluesky_powder.client.rebuild import SUMS
 from bluesky_powder.errors import DerivedRunError
 
 Floats = NDArray[np.float64]
@@ -74,21 +75,33 @@ def columns(run: Any, stream: str) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict
-        Data key, and `seq_num`, -> array with one entry per event. Of an event that was taken again after a pause, the
-        last.
+        Data key, and `seq_num`, -> array with one entry per event, without `sums`. Of an event that was taken again
+        after a pause, the last.
 
     Raises
     ------
     DerivedRunError
         If the run has no such stream (yet), or Tiled does not give it.
     """
+    return _columns(run, stream, lambda node: [name for name in node if not name.startswith("ts_") and name != SUMS])
+
+
+def _numbers(run: Any, stream: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of one stream that have one number, or text, per event."""
+    return _columns(
+        run,
+        stream,
+        lambda node: ["seq_num", *(name for name, key in node.metadata["data_keys"].items() if not key.get("shape"))],
+    )
+
+
+def _columns(run: Any, stream: str, names: Callable[[Any], list[str]]) -> dict[str, NDArray[Any]]:
     with asking(f"give stream {stream!r} of run {_uid(run)}"):
         if stream not in run:
             state = "yet" if not run.metadata.get("stop") else _ended(run)
             raise DerivedRunError(f"run {_uid(run)} has no stream {stream!r} {state}")
         node = run[stream]
-        names = [name for name in node if not name.startswith("ts_")]
-        data = node.read(names)
+        data = node.read(names(node))
     read = {str(name): np.asarray(data[name].values) for name in data.data_vars}
     if "seq_num" not in read:
         return read
@@ -105,7 +118,7 @@ def spottiness(run: Any) -> SpottinessTable:
     DerivedRunError
         If the run has no frames (yet).
     """
-    primary, cumulative = columns(run, "primary"), columns(run, "cumulative")
+    primary, cumulative = _numbers(run, "primary"), _numbers(run, "cumulative")
     common, here, there = np.intersect1d(primary["seq_num"], cumulative["seq_num"], return_indices=True)
     table = {name: values[here] for name, values in primary.items() if values.ndim == 1}
     table |= {name: values[there] for name, values in cumulative.items() if values.ndim == 1 and name not in table}
