@@ -19,7 +19,7 @@ from bluesky_powder.errors import ServerError
 from bluesky_powder.server.databases import Databases
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.log import hidden
-from bluesky_powder.server.streaming import settings_of
+from bluesky_powder.server.streaming import close_at_shutdown, settings_of
 from bluesky_powder.server.tables import serialise
 
 _held: list[Folder] = []
@@ -98,6 +98,8 @@ def open_catalog(
         )
         if databases.kind == "embedded":
             serialise(get_storage(databases.tables))
+        if streaming is not None:
+            close_at_shutdown(catalog)
     except ServerError:
         raise
     except Exception as error:

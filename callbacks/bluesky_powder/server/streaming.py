@@ -35,6 +35,23 @@ def settings_of(uri: str | None) -> dict[str, Any]:
     return {"uri": uri, "socket_timeout": 86400, "socket_connect_timeout": _CONNECT_TIMEOUT, **kept}
 
 
+def close_at_shutdown(catalog: Any) -> None:
+    """Have the connections to Redis closed when the server ends; Tiled 0.2.20 leaves them open.
+
+    Parameters
+    ----------
+    catalog
+        Tiled's catalog, not started yet.
+    """
+
+    async def close() -> None:
+        cache = catalog.context.streaming_cache
+        if cache is not None:
+            await cache.client.aclose()
+
+    catalog.shutdown_tasks.append(close)
+
+
 def _ping(uri: str) -> None:
     """Ask Redis for an answer now: Tiled would ask at the first write, and fail the write."""
     import redis
