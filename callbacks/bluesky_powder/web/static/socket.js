@@ -4,6 +4,7 @@ import { accessToken, streamAddress } from "./api.js";
 
 const SILENT_MS = 3000; // no schema message until then: no stream here (no key, a proxy, no streaming cache)
 const LONGEST_PAUSE_MS = 3000;
+const WITHOUT_MS = 30000;
 const ENDED = 1000;
 const REFUSED = [4001, 4003];
 
@@ -54,6 +55,10 @@ export class Stream {
       } else if (REFUSED.includes(event.code)) {
         this.closed = true;
         this.handlers.silent?.();
+      } else if (!this.wasOpen && this.tries >= 1) {
+        // Never heard of, and refused again: a server without live streams. It may be another one some day.
+        this.handlers.silent?.();
+        this.timer = setTimeout(() => this.connect(), WITHOUT_MS);
       } else {
         this.handlers.lost?.();
         const pause = Math.min(200 * 2 ** this.tries, LONGEST_PAUSE_MS);
