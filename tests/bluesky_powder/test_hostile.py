@@ -18,6 +18,7 @@ import os
 import random
 import re
 import resource
+import threading
 from pathlib import Path
 
 import event_model
@@ -257,6 +258,29 @@ def test_hostile(name, pace, folder, tmp_path, undisturbed, caplog):
         assert stop["frames_seen"] == stop["frames_reduced"] + stop["frames_skipped"]
     assert outcome.events(good=False) == [] or outcome.events(good=False, stream="merged")
     assert outcome.curves(good=True) == undisturbed(changes)
+
+
+def test_hostile_streams_one_after_the_other_through_a_full_queue(folder, tmp_path, undisturbed, caplog):
+    """All of the corpus at once, most of which finds no room: the good run afterwards is as good as ever."""
+    derived, release = Derived(), threading.Event()
+    with little_memory(), PowderReduction(recipe_in(tmp_path), max_documents=3, file_timeout=0.05) as reduction:
+        reduction.subscribe(derived)
+        reduction.subscribe(lambda name, _: name == "start" and release.wait(60))
+        for case in CASES:
+            for pair in json.loads((CORPUS / f"{case}.json").read_text())["documents"]:
+                reduction(*revive(pair, folder))
+        release.set()
+        assert reduction.wait(60)
+        for pair in copied(good_run()):
+            reduction(*pair)
+            assert reduction.wait(60)
+    (good,) = [start["uid"] for start in derived.starts if start["raw_uid"] == "good"]
+    mine = {uid for uid, document in derived.descriptors.items() if document["run_start"] == good}
+    events = [event for event in derived.events["primary"] if event["descriptor"] in mine]
+    assert {event["seq_num"]: event["data"]["intensity"].tobytes() for event in events} == undisturbed({})
+    assert "its queue full" in caplog.text
+    assert "MemoryError" not in caplog.text
+    assert "the subscriber" not in caplog.text  # which finds every derived document valid
 
 
 # --- mutations ------------------------------------------------------------------------------------------------------
