@@ -118,7 +118,7 @@ def _first_value_sqlite(file: Path, query: str) -> Any:
 
 
 def _made_in_postgresql(uri: str) -> bool:
-    import adbc_driver_postgresql.dbapi as postgresql
+    import adbc_driver_postgresql.dbapi as postgresql  # type: ignore[import-untyped]
     from adbc_driver_manager import Error
 
     try:
@@ -126,5 +126,5 @@ def _made_in_postgresql(uri: str) -> bool:
             cursor.execute("SELECT to_regclass('alembic_version') IS NOT NULL")
             return bool(cursor.fetchone()[0])
     except Error as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ServerError(f"the database at {hidden(uri)} cannot be used: {hidden(reason)}") from None
