@@ -1,80 +1,105 @@
-"""The engine on an Eiger2 CdTe 4M frame, 2000 bins, solid angle and polarization, all seven sums."""
+"""One frame, a stream of frames, and a new geometry, beside pyFAI: all seven sums, frame by frame masks included."""
 
+import itertools
+import statistics
 from collections.abc import Iterator
 
-import numpy as np
-from pyFAI.detectors import detector_factory
-from pyFAI.integrator.azimuthal import AzimuthalIntegrator
-
 import azimuthal as az
-from benchmarks.timing import Comparison, compare
+from benchmarks.scene import Scene, pyfai_frame
+from benchmarks.timing import REPEATS, Comparison, Figure, compare, in_turn
 
-NPT = 2000
-UNIT = "q_nm^-1"
-GEOMETRY = {"distance": 0.2, "poni1": 0.08, "poni2": 0.078, "rot1": 0.01, "rot2": 0.005, "rot3": 0.0}
-WAVELENGTH = 0.3e-10
-
-
-def geometry(rot2: float = GEOMETRY["rot2"]) -> az.Geometry:
-    """Return the detector of the seed experiment, with the beam on it."""
-    detector = az.Detector.from_name("Eiger2 CdTe 4M")
-    return az.Geometry(detector, wavelength=WAVELENGTH, **(GEOMETRY | {"rot2": rot2}))
+FRAME = {"no": (6.0, 10.0), "bbox": (None, None), "full": (4.0, 8.0)}
+STREAM = {"no": (12.0, 20.0), "full": (12.0, 20.0)}
+NEW = {"no": (12.0, 25.0), "full": (6.0, 10.0)}
+BOOKKEEPING = (0.2, 0.1)
+STREAM_FRAMES = 16
 
 
-def pyfai(rot2: float = GEOMETRY["rot2"]) -> AzimuthalIntegrator:
-    """Return the same geometry in pyFAI."""
-    g = GEOMETRY | {"rot2": rot2}
-    return AzimuthalIntegrator(
-        g["distance"],
-        g["poni1"],
-        g["poni2"],
-        g["rot1"],
-        g["rot2"],
-        g["rot3"],
-        detector=detector_factory("Eiger2 CdTe 4M"),
-        wavelength=WAVELENGTH,
-    )
-
-
-def frame(seed: int = 0) -> np.ndarray:
-    """Return a uint32 frame of rings on a background, with gaps and some dead pixels at the type's maximum."""
-    detector = az.Detector.from_name("Eiger2 CdTe 4M")
-    rng = np.random.default_rng(seed)
-    two_theta = geometry().two_theta()
-    rings = 5.0 + 40.0 * np.exp(-((np.degrees(two_theta) % 3.0 - 1.5) ** 2) / 0.005)
-    values = rng.poisson(rings).astype(np.uint32)
-    values[detector.mask | (rng.random(values.shape) < 1e-4)] = np.iinfo(np.uint32).max
-    return values
-
-
-def reference_frame(ai: AzimuthalIntegrator, image: np.ndarray, splitting: str) -> object:
-    """Integrate as pyFAI's tutorial on spotty data does."""
-    return ai.integrate1d(
-        image,
-        NPT,
-        unit=UNIT,
-        method=(splitting, "csr", "cython"),
-        error_model="azimuthal",
-        polarization_factor=0.99,
-    )
-
-
-def comparisons() -> Iterator[Comparison]:
-    """Yield one line of the table after another."""
-    image = frame()
-    targets = {"no": (6.0, 12.0), "bbox": (None, None), "full": (4.0, 6.0)}
-    for splitting, (per_frame, setup) in targets.items():
-        integrator = az.Integrator(geometry(), az.RadialBins(UNIT, NPT), splitting=splitting)
-        ai = pyfai()
+def one_frame(repeats: int = REPEATS, scene: Scene | None = None) -> Iterator[Comparison]:
+    """Integrate one frame with an integrator that is there."""
+    scene = scene or Scene()
+    (image,) = scene.frames(1)
+    for splitting, (target, stretch) in FRAME.items():
+        integrator, ai = scene.integrator(splitting), scene.pyfai()
         yield compare(
             f"one frame, splitting {splitting}",
             lambda i=integrator: i.integrate(image),
-            lambda a=ai, s=splitting: reference_frame(a, image, s),
-            target=per_frame,
+            lambda a=ai, s=splitting: pyfai_frame(a, image, s, scene.npt),
+            repeats=repeats,
+            warmups=2,
+            target=target,
+            stretch=stretch,
         )
+
+
+def stream(repeats: int = REPEATS, scene: Scene | None = None, count: int = STREAM_FRAMES) -> Iterator[Comparison]:
+    """Integrate frames that are at hand: as a stack, and one by one in pyFAI, which has no stacks."""
+    scene = scene or Scene()
+    frames = scene.frames(count)
+    for splitting, (target, stretch) in STREAM.items():
+        integrator, ai = scene.integrator(splitting), scene.pyfai()
+        yield compare(
+            f"stream of {count} frames, splitting {splitting}, per frame",
+            lambda i=integrator: i.integrate(frames),
+            lambda a=ai, s=splitting: [pyfai_frame(a, image, s, scene.npt) for image in frames],
+            repeats=repeats,
+            target=target,
+            stretch=stretch,
+            frames=count,
+        )
+
+
+def new_geometry(repeats: int = REPEATS, scene: Scene | None = None) -> Iterator[Comparison]:
+    """Go from a geometry that was never seen to its first pattern."""
+    scene = scene or Scene()
+    (image,) = scene.frames(1)
+    turns = itertools.count()
+    for splitting, (target, stretch) in NEW.items():
         yield compare(
             f"new geometry to first pattern, splitting {splitting}",
-            lambda s=splitting: az.Integrator(geometry(), az.RadialBins(UNIT, NPT), splitting=s).integrate(image),
-            lambda s=splitting: reference_frame(pyfai(), image, s),
-            target=setup,
+            lambda s=splitting: scene.integrator(s, 1e-6 * next(turns)).integrate(image),
+            lambda s=splitting: pyfai_frame(scene.pyfai(1e-6 * next(turns)), image, s, scene.npt),
+            repeats=repeats,
+            target=target,
+            stretch=stretch,
         )
+
+
+def bookkeeping(repeats: int = REPEATS, scene: Scene | None = None, count: int = STREAM_FRAMES) -> Iterator[Figure]:
+    """Merge frames and add them to the mean frame, as a share of integrating them; then read both merges too."""
+    scene = scene or Scene()
+    frames = scene.frames(count)
+    geometry = scene.geometry()
+    target, stretch = BOOKKEEPING
+    for splitting in ("no", "full"):
+        merger = az.MultiGeometry(scene.bins.resolved(geometry), splitting=splitting)
+        merger.add(geometry, frames)
+        integrator = merger.integrators.integrator(geometry)
+
+        def stack(m=merger):
+            m.add(geometry, frames)
+
+        def one_by_one(m=merger):
+            for frame in frames:
+                m.add(geometry, frame)
+
+        def read(m=merger):
+            for frame in frames:
+                m.add(geometry, frame)
+                m.pattern.spottiness(), m.mean_frame_pattern.spottiness()
+
+        def plain_stack(i=integrator):
+            i.integrate(frames)
+
+        def plain_one_by_one(i=integrator):
+            for frame in frames:
+                i.integrate(frame)
+
+        rounds = in_turn([stack, plain_stack, one_by_one, plain_one_by_one, read], repeats=repeats)
+        in_stack = statistics.median(a / b - 1.0 for a, b, *_ in rounds)
+        alone = statistics.median(c / d - 1.0 for _, _, c, d, _ in rounds)
+        after_each = statistics.median(e - d for *_, d, e in rounds) / count
+        what = "cumulative union and mean frame, share of the integration"
+        yield Figure(f"{what}, frame by frame, splitting {splitting}", alone, "%", target, stretch)
+        yield Figure(f"{what}, stack of {count}, splitting {splitting}", in_stack, "%", target, stretch)
+        yield Figure(f"the same, and both merges read after each frame, splitting {splitting}", after_each, "ms")

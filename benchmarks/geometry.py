@@ -3,9 +3,7 @@
 Processor time of all threads, not time on the clock: it tells the same on a busy machine.
 """
 
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -15,10 +13,8 @@ import azimuthal as az
 from azimuthal.detector import Sensor
 from azimuthal.integrator.corrections import normalization
 from azimuthal.pattern import Conditions
-from benchmarks.engine import GEOMETRY, NPT, WAVELENGTH
-
-DETECTORS = ("Pilatus 100k", "Eiger2 CdTe 500k", "Eiger2 CdTe 1M", "Eiger2 CdTe 4M", "Eiger2 CdTe 9M")
-REPEATS = 7
+from benchmarks.scene import DETECTORS, NPT, Scene
+from benchmarks.timing import processor_seconds
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,6 @@ class Cost:
     detector: str
     pixels: int
     nanoseconds: float
-
-
-def geometry(name: str) -> az.Geometry:
-    """Return a detector where the seed experiment has its own."""
-    return az.Geometry(az.Detector.from_name(name), wavelength=WAVELENGTH, **GEOMETRY)
 
 
 def steps(g: az.Geometry) -> dict[str, Callable[[], object]]:
@@ -56,21 +47,9 @@ def steps(g: az.Geometry) -> dict[str, Callable[[], object]]:
 def growth() -> Iterator[Cost]:
     """Yield each step's cost on detectors of growing size: a pixel costs the same on all of them."""
     for name in DETECTORS:
-        g = geometry(name)
-        pixels = g.shape[0] * g.shape[1]
-        for what, step in steps(g).items():
-            yield Cost(what, name, pixels, processor_seconds(step) / pixels * 1e9)
-
-
-def processor_seconds(function: Callable[[], object]) -> float:
-    """Return the median processor time of a function after a warm-up, of all threads together."""
-    function()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds)
+        scene = Scene(name)
+        for what, step in steps(scene.geometry()).items():
+            yield Cost(what, name, scene.pixels, processor_seconds(step) / scene.pixels * 1e9)
 
 
 def main() -> None:
