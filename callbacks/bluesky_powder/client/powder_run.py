@@ -22,7 +22,6 @@ from bluesky_powder.client.rebuild import SUMS, PatternKind
 from bluesky_powder.errors import DerivedRunError, ExportError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 _STREAMS = ("axes", "primary", "cumulative", "merged")
@@ -66,15 +65,15 @@ class PowderRun(BlueskyRunV3):
         return self._pattern(Choice("merged"))[0]
 
     @property
-    def spottiness(self) -> "pd.DataFrame":
-        """Spottiness frame by frame, and of the frames so far; one row a frame, by seq_num.
+    def spottiness(self) -> Any:
+        """Spottiness frame by frame, and of the frames so far: a pandas DataFrame, one row a frame, by seq_num.
 
         Raises
         ------
         DerivedRunError
             If the run has no frames (yet).
         """
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped]
 
         table = spottiness(self)
         return pd.DataFrame(dict(table.columns), index=pd.Index(table.seq_num, name="seq_num"))

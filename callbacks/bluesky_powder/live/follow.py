@@ -1,0 +1,195 @@
+"""Following a derived run.
+
+Tiled pushes the row of each event, and by then the event's arrays are stored: the row is taken from the message, its
+sums are fetched. What a message cannot tell, that is what came before a late subscriber or while a connection was down,
+is read from the table. Rows are counted, so that none is told twice and none is left out.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from azimuthal.pattern import Pattern
+from bluesky_powder.errors import DerivedRunError
+from bluesky_powder.live.rows import Rows
+from bluesky_powder.live.socket import Closed, Stream
+
+logger = logging.getLogger("bluesky_powder.live")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
+IDLE = 1.0
+"""Seconds without a message after which the table is looked at, in case that a message was lost."""
+NOT_YET = 0.2
+"""Seconds between looks at a run that has no frame yet."""
+REMEMBERED = 1000
+"""Rows that are known again when they are pushed after they were read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What is new in a run.
+
+    Attributes
+    ----------
+    run
+        Uid of the derived run.
+    seq_num
+        Number of the raw event; one that comes again, after a pause, replaces the first.
+    values
+        The event's numbers by data key, `spottiness` and positions among them.
+    pattern
+        Its pattern, whole.
+    """
+
+    run: str
+    seq_num: int
+    values: Mapping[str, Any] = field(repr=False)
+    pattern: Pattern
+
+
+class Following:
+    """A run that is being followed, in a thread of its own; `follow` makes it.
+
+    Parameters
+    ----------
+    run
+        The run.
+    callback
+        Takes each Update, in order, in that thread. What it raises is logged.
+    """
+
+    def __init__(self, run: Any, callback: Callable[[Update], Any]) -> None:
+        self._run, self._callback = run, callback
+        self._uid = str(run.metadata["start"]["uid"])
+        self._rows = Rows(run)
+        self._told = 0
+        self._recent: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"follow-{self._uid[:8]}", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all is told, or following was stopped."""
+        return not self._thread.is_alive()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the run's end; return False when the time, in seconds, has run out first."""
+        self._thread.join(timeout)
+        return self.ended
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        self._stopping.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(2 * IDLE)
+
+    def _follow(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            told = self._told
+            try:
+                if self._until_cut():
+                    return
+            except Exception as error:
+                logger.info("run %s: %s: %s; again in %.1f s", self._uid, type(error).__name__, error, pause)
+            pause = FIRST_PAUSE if self._told > told else min(2 * pause, LONGEST_PAUSE)
+            self._stopping.wait(pause)
+
+    def _until_cut(self) -> bool:
+        """Follow until the connection ends; tell whether the run has, too."""
+        while not self._rows.there:
+            if self._has_ended():
+                return True
+            if self._stopping.wait(NOT_YET):
+                return False
+        with Stream(self._run.context, self._rows.path) as stream:
+            self._catch_up()
+            last: int | None = None
+            while not self._stopping.is_set():
+                try:
+                    message = stream.next(IDLE)
+                except Closed:
+                    return self._has_ended()
+                if message is None:
+                    if self._has_ended():
+                        return True
+                    continue
+                if last is None or message.sequence != last + 1:
+                    # What was pushed before is stored by now.
+                    self._catch_up()
+                last = message.sequence
+                for values in message.rows:
+                    self._take(values)
+        return False
+
+    def _has_ended(self) -> bool:
+        """Tell whether the run has ended, after telling all that it has by now."""
+        over = self._rows.run_is_over()
+        self._catch_up()
+        return over
+
+    def _catch_up(self) -> None:
+        """Tell what the table has and was not told."""
+        for piece in self._rows.after(self._told):
+            for values, pattern in piece:
+                self._tell(values, pattern)
+                if self._stopping.is_set():
+                    return
+
+    def _take(self, values: dict[str, Any]) -> None:
+        """Tell a row that was pushed, unless it was told already."""
+        if _key(values) not in self._recent:
+            self._tell(values, self._rows.pattern(self._told, values))
+
+    def _tell(self, values: dict[str, Any], pattern: Pattern) -> None:
+        self._told += 1
+        self._recent.append(_key(values))
+        try:
+            self._callback(Update(self._uid, int(values["seq_num"]), values, pattern))
+        except Exception:
+            logger.exception("run %s: the callback failed at frame %s", self._uid, values["seq_num"])
+
+
+def follow(client: Any, callback: Callable[[Update], Any]) -> Following:
+    """Have each pattern of a run told as soon as it is there, those that are there already first.
+
+    Parameters
+    ----------
+    client
+        Tiled client of a derived run, open or not.
+    callback
+        Takes each Update, in order, in a thread of its own; what it raises is logged. While it works nothing is lost.
+
+    Returns
+    -------
+    Following
+        Ends with the run, or with `stop`. A connection that breaks is made again.
+
+    Raises
+    ------
+    DerivedRunError
+        If the client is not that of a derived run.
+    """
+    from bluesky_powder.client.powder_run import PowderRun
+
+    if not isinstance(client, PowderRun):
+        raise DerivedRunError(f"{client!r} is no derived run; give one, such as catalog[uid]")
+    return Following(client, callback)
+
+
+def _key(values: Mapping[str, Any]) -> tuple[int, str]:
+    return int(values["seq_num"]), str(values.get("raw_event_uid"))
