@@ -69,7 +69,7 @@ async function ask(url, headers = {}) {
 async function get(url, headers) {
   let answer = await ask(url, headers);
   if (answer.status === 401 && accessToken() && (await renewToken())) answer = await ask(url, headers);
-  if ([502, 503, 504].includes(answer.status)) throw new Away(`the server does not answer (${answer.status})`);
+  if (answer.status >= 500) throw new Away(`the server is in trouble (${answer.status})`);
   if (!answer.ok) {
     const detail = await answer.json().then((body) => body.detail, () => null);
     throw new Refused(answer.status, typeof detail === "string" ? detail : `error ${answer.status}`);
