@@ -15,9 +15,11 @@ import pytest
 from bluesky_powder.errors import ServerError
 from bluesky_powder.publish import TiledPublisher
 from bluesky_powder.server import PowderServer
+from bluesky_powder.server.catalog import in_folder
 from bluesky_powder.server.growing import with_slice
 from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
 from derived_runs import derived_run
+from served_runs import publish, reduced
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,8 @@ def test_folder_is_there_again_after_a_restart(tmp_path):
 def test_folder_is_served_by_one_only(served):
     with pytest.raises(ServerError, match=rf"is served already, at {served.uri}"):
         PowderServer(served.directory).start()
+    with pytest.raises(ServerError, match=rf"is served already, at {served.uri}"):
+        in_folder(str(served.directory))
     assert served.running
 
 
@@ -89,6 +93,54 @@ def test_folders_that_may_be_read_are_remembered(served, tmp_path):
     with pytest.raises(ServerError, match=r"readable\.json is damaged"):
         server.start()
     assert not server.running
+
+
+def test_folder_may_be_moved_with_all_that_is_in_it(tmp_path):
+    documents = list(derived_run(2, npt=20))
+    uid = documents[0][1]["uid"]
+    with PowderServer(tmp_path / "a folder") as server:
+        publish(server, documents)
+    for place in ("elsewhere", "further"):
+        (tmp_path / "a folder").rename(tmp_path / place)
+        if place == "further":
+            (tmp_path / place / "place").unlink()  # as if made before places were noted
+        with PowderServer(tmp_path / place) as server:
+            run = server.client()[uid]
+            np.testing.assert_array_equal(run["primary"].read()["masked_pixels"], [1, 2])
+            np.testing.assert_array_equal(run["primary"].read()["intensity"][:, 0], [1.0, 2.0])
+        (tmp_path / place).rename(tmp_path / "a folder")
+
+
+def test_secrets_are_hidden_in_whatever_is_logged(served):
+    logger = logging.getLogger("tiled.server")
+    logger.info('"GET /api/v1/metadata/?fields=x&api_key=another1&slice=1 HTTP/1.1" 401')
+    logger.info("?api%5Fkey=another2 and Authorization: Apikey another3")
+    try:
+        raise OSError("postgresql://me:another4@host/name does not answer, nor redis://:another5@host")
+    except OSError:
+        logger.exception("failed")
+    text = (served.directory / "server.log").read_text()
+    assert "?fields=x&api_key=<hidden>&slice=1" in text
+    assert "postgresql://<hidden>@host/name" in text
+    assert "redis://<hidden>@host" in text
+    assert "another" not in text
+
+
+def test_databases_and_redis_that_do_not_do_are_told_without_passwords(tmp_path):
+    for keywords, told in (
+        ({"database": "mysql://me:secret@host/x"}, r"mysql://<hidden>@host/x: a database is given as postgresql://"),
+        ({"database": "postgresql://me:secret@host"}, "names no database"),
+        (
+            {"database": "postgresql://me:secret@127.0.0.1:1/x"},
+            "the database at .* cannot be used: .*onnection refused",
+        ),
+        ({"streaming": "http://me:secret@host"}, "streaming goes to redis://"),
+        ({"streaming": "redis://me:secret@127.0.0.1:1"}, "Redis at redis://<hidden>@127.0.0.1:1 does not answer"),
+    ):
+        with pytest.raises(ServerError, match=told) as caught:
+            PowderServer(tmp_path, **keywords).start()
+        assert "secret" not in str(caught.value)
+        assert caught.value.__cause__ is None
 
 
 def test_port_that_is_taken_is_told(tmp_path):
@@ -137,6 +189,35 @@ def test_run_can_be_asked_for_as_documents(client, tmp_path):
     assert [name for name, _ in back].count("event") == 8
     assert back[0][0] == "start"
     assert back[-1][1]["num_events"] == {"axes": 1, "primary": 3, "cumulative": 3, "merged": 1}
+
+
+def test_open_empty_and_aborted_runs_give_what_they_have(served, tmp_path):
+    def aborted(documents):
+        *rest, (_, stop) = documents
+        return [*rest, ("stop", {**stop, "exit_status": "abort", "reason": "shutter stuck"})]
+
+    def export(run, **query):
+        address = f"{served.uri}/api/v1/container/full/{run.start['uid']}"
+        return httpx.get(address, params={"format": "xye", **query}, headers={"Authorization": "Apikey sesame"})
+
+    whole = reduced(tmp_path, frames=2)
+    still_open, without_frames, ended = (
+        reduced(tmp_path, frames=2),
+        reduced(tmp_path, frames=0),
+        reduced(tmp_path, frames=2, change=aborted),
+    )
+    still_open.documents.pop()
+    publish(served, whole.documents, still_open.documents, without_frames.documents, ended.documents)
+    client = served.client()
+    stops = [client[run.start["uid"]].metadata.get("stop") for run in (whole, still_open, without_frames, ended)]
+    assert stops[0]["exit_status"] == "success"
+    assert not stops[1]
+    assert (stops[3]["exit_status"], "shutter stuck" in stops[3]["reason"]) == ("abort", True)
+    assert [export(run).status_code for run in (whole, still_open, without_frames, ended)] == [200, 200, 404, 200]
+    assert export(still_open, which="frame", frame=2).status_code == 200
+    assert export(without_frames).json()["detail"]
+    missing = export(still_open, which="frame", frame=9)
+    assert (missing.status_code, "9" in missing.json()["detail"]) == (404, True)
 
 
 def test_tables_take_many_writers_and_readers_at_once(client):
