@@ -22,7 +22,7 @@ from bluesky_powder.publish.journal import Journal
 from bluesky_powder.server import PowderServer
 from derived_runs import cumulative_values, derived_run, primary_values
 
-FRAMES = 75
+FRAMES = 40
 
 
 @pytest.fixture(scope="module")
