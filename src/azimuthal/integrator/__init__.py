@@ -357,8 +357,10 @@ class Integrator:
             values, low, high = self.kernel_frame(frame)
             sums, lost = self._summing.raw(values.ravel(), masked, low, high)
             return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
-        flat, masked, low, high, *planes, _, _ = self.corrected_frame(frame, dark, dark_variance, variance, mask)
-        sums, lost = self._summing.corrected(flat, masked, low, high, Corrections(*planes, np.array([monitor])))
+        checked = self.corrected_frame(frame, dark, dark_variance, variance, mask)
+        corrections = Corrections(checked[4], checked[5], checked[6], np.array([monitor]))
+        flat, masked, low, high = checked[:4]
+        sums, lost = self._summing.corrected(flat, masked, low, high, corrections)
         return self.pattern_of(sums, self._static_masked + lost)
 
     def corrected_frame(
