@@ -327,6 +327,40 @@ def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way,
     assert_same_bits(derived, replayed(documents, recipe))
 
 
+def test_way_in_of_a_flight_that_is_aborted_keeps_what_was_reduced(RE, tmp_path):
+    beamline = beamline_in(tmp_path)
+    recipe = recipe_of(beamline, "flight, HDF5")
+    derived, raw, asked = Derived(), Raw(), []
+
+    def pause_at_the_first_frames(name, _):
+        if name == "stream_datum" and not asked:
+            asked.append(threading.Thread(target=RE.request_pause))
+            asked[0].start()
+
+    plan = fly_scan(beamline, [4.0], [500], recorders=[beamline.recorder()], still_at=[4.0], flush_period=0.02)
+    with PowderReduction(recipe) as reduction:
+        reduction.subscribe(derived)
+        tokens = [RE.subscribe(each) for each in (reduction, raw, pause_at_the_first_frames)]
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan)
+        RE.abort()
+        for token in tokens:
+            RE.unsubscribe(token)
+        assert reduction.wait(60)
+    told = sum(
+        document["indices"]["stop"] - document["indices"]["start"]
+        for name, document in raw.documents
+        if name == "stream_datum"
+    )
+    assert derived.stop["exit_status"] == "abort"
+    assert derived.stop["reason"] == "the raw run ended with 'abort': no reason given"
+    assert 0 < derived.stop["frames_reduced"] <= told / 3 < 500  # frames, positions and monitor are told of
+    again = Derived()
+    replay(raw.documents, recipe, again)
+    assert_same_bits(derived, again)
+    assert again.stop["reason"] == derived.stop["reason"]
+
+
 DARKENED = {
     "HDF5": lambda beamline: beamline.detector,
     "TIFF": lambda beamline: beamline.file_detector("tiff"),
