@@ -76,7 +76,7 @@ def array_of_pairs(folder, documents):
 
 
 def journal(folder, documents):
-    journal = Journal(folder, "run")
+    journal = Journal.new(folder, "run")
     for name, document in documents:
         journal.append(name, document)
     journal.close()

@@ -23,7 +23,7 @@ _Timed = tuple[float, Pair]
 def is_tree(run: Any) -> bool:
     """Tell whether something is a run that Tiled keeps as nodes, rather than as documents in a MongoDB."""
     return hasattr(run, "base") and any(
-        spec.name == "BlueskyRun" and str(spec.version).startswith("3") for spec in run.specs
+        spec.name == "BlueskyRun" and str(spec.version).startswith("3") for spec in getattr(run, "specs", ())
     )
 
 
