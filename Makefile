@@ -19,7 +19,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --output bench.md
 
 agreement: $(STAMP)
 	$(BIN)/python -m benchmarks.agreement
@@ -32,4 +32,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-output bench.md .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -23,6 +23,7 @@ PARTS = {
     "cores": "cores:cores",
     "process": "process:process",
     "documents": "documents:documents",
+    "storage": "storage:storage",
     "growth": "growth:growth",
 }
 

@@ -4,7 +4,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 import azimuthal as az
 from benchmarks.hdf5_job import DATASET, write_frames
 from benchmarks.scene import NPT, POLARIZATION, UNIT, Scene
-from benchmarks.timing import REPEATS, Figure, in_turn
+from benchmarks.timing import REPEATS, Figure
 from bluesky_powder import PowderReduction
 from bluesky_powder.frames import Patience
 from bluesky_powder.frames.hdf5 import Hdf5Files
@@ -25,7 +25,9 @@ from raw_runs import stream_run
 
 LARGE, SMALL = "Eiger2 CdTe 4M", "Pilatus 100k"
 LARGE_FRAMES, SMALL_FRAMES = 64, 192
-STACK = 16
+STACK = 8
+FIRST = 16
+"""Frames that a run begins with."""
 SPLITTING = "full"
 BEYOND = 1e-3
 HANDLING = 3e-4
@@ -129,24 +131,26 @@ def held_up(scan: Scan) -> float:
 def replay_costs(scan: Scan, repeats: int) -> list[list[float]]:
     """Return processor time per frame of every round: replayed, read and integrated, and that with all spottiness.
 
-    The latter two do by the engine what the callback does, in the same stacks.
+    The latter two do by the engine what the callback does, in the same stacks. The first frames of a run, for which
+    memory is got and dead pixels are found, are not counted.
     """
-    reduction = PowderReduction(scan.recipe, pace="replay")
-    reduction.subscribe(lambda *_: None)
-    runs = iter([scan.documents("tiled") for _ in range(repeats + 1)])
     integrator = az.Integrator(scan.geometry, scan.bins, splitting=SPLITTING, polarization=POLARIZATION)
     files = Hdf5Files(Patience(0.0))
-
-    def replayed() -> None:
-        for name, document in next(runs):
-            reduction(name, document)
+    reduction = PowderReduction(scan.recipe, pace="replay")
+    clock: list[float] = []
+    reduction.subscribe(lambda _, document: "raw_event_uid" in document.get("data", ()) and _note(clock))
 
     def read(start: int) -> np.ndarray:
         return files.read_stack(scan.frames, DATASET, start, min(start + STACK, scan.count))
 
+    def replayed() -> None:
+        for name, document in scan.documents("tiled"):
+            reduction(name, document)
+
     def integrated() -> None:
         for start in range(0, scan.count, STACK):
-            integrator.integrate(read(start))
+            for _ in integrator.integrate(read(start)):
+                _note(clock)
 
     def accumulated() -> None:
         so_far = None
@@ -158,8 +162,19 @@ def replay_costs(scan: Scan, repeats: int) -> list[list[float]]:
                     so_far = pattern if so_far is None else so_far | pattern
                     for each in (pattern, so_far, mean):
                         each.spottiness_numbers()
+                    _note(clock)
 
-    rounds = in_turn([replayed, integrated, accumulated], repeats=repeats, clock=time.process_time)
+    def cost(function: Callable[[], None]) -> float:
+        clock.clear()
+        function()
+        return (clock[-1] - clock[FIRST - 1]) / (len(clock) - FIRST)
+
+    rounds = [tuple(map(cost, (replayed, integrated, accumulated))) for _ in range(repeats + 1)][1:]
     files.close()
     reduction.close()
-    return [[took / scan.count for took in column] for column in zip(*rounds, strict=True)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def _note(clock: list[float]) -> None:
+    """Note the processor time of all threads."""
+    clock.append(time.process_time())

@@ -23,10 +23,9 @@ COLUMNS = (
 
 
 def growth(repeats: int = REPEATS) -> Iterator[Table]:
-    """Yield a table for pixels, one for bins and one for geometries."""
-    yield with_pixels(repeats)
-    yield with_bins(repeats)
-    yield with_geometries(repeats)
+    """Yield a table for pixels, one for bins and one for geometries, each number of half as many repeats."""
+    for table in (with_pixels, with_bins, with_geometries):
+        yield table((repeats + 1) // 2)
 
 
 def with_pixels(repeats: int = REPEATS, detectors: tuple[str, ...] = DETECTORS) -> Table:
