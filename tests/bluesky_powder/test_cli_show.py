@@ -64,7 +64,7 @@ def test_bad_input_is_told_in_one_line(run, stored, tmp_path):
         ((uid, "-d", tmp_path), "is no folder of a server"),
         ((uid, "--tiled", "http://127.0.0.1:1"), "no Tiled server answers"),
         ((uid, "--tiled", "nonsense"), "is no address"),
-        ((begun, "-d", folder), "has no stream 'cumulative' yet"),
+        ((begun, "-d", folder), "has no stream 'primary' yet"),
         ((uid, "-d", folder, "--plot", tmp_path / "plot.xyz"), "cannot be saved"),
         ((uid, "-d", folder, "--plot", tmp_path / "nowhere" / "plot.png"), "No such file or directory"),
     ):
