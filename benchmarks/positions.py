@@ -159,9 +159,10 @@ def merges_again(arm: Arm, repeats: int) -> Iterator[Comparison]:
     target, stretch = AGAIN
     for splitting in FIRST:
         merger, theirs = arm.merger(splitting), arm.pyfai()
+        arm.merge(merger)
         yield compare(
             f"the same positions again, splitting {splitting}",
-            lambda m=merger: arm.merge(m),
+            lambda m=merger: arm.merge(m.renewed()),
             lambda m=theirs, s=splitting: arm.pyfai_merge(m, s, "csr"),
             repeats=repeats,
             target=target,

@@ -324,3 +324,17 @@ def test_whole_darks_can_be_taken_out_again_exactly():
     for frame in frames[[0, 2]]:
         fewer.add(engine, frame, dark=dark, dark_variance=dark)
     assert sums.pattern.sums.tobytes() == fewer.pattern.sums.tobytes()
+
+
+def test_renewed_merger_begins_anew_with_the_integrators_at_hand():
+    frame = np.random.default_rng(16).poisson(30, SHAPE).astype(np.uint16)
+    first = az.MultiGeometry(BINS, splitting="no")
+    first.add(geometry(), frame)
+    second = first.renewed()
+    with pytest.raises(FrameError, match="no frame"):
+        _ = second.pattern
+    second.add(geometry(), frame)
+    second.add(geometry(), frame)
+    assert first.mean_frames.frames == 1
+    assert (second.pattern.sums == 2 * first.pattern.sums).all()
+    assert (second.integrators.hits, second.integrators.misses) == (2, 1)

@@ -1,9 +1,10 @@
 """Many geometries, one set of bins: merged patterns and mean frames."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,8 +53,16 @@ class MultiGeometry:
         **keywords: Any,
     ) -> None:
         self.integrators = IntegratorCache(bins, byte_budget=byte_budget, solid_angle=solid_angle, **keywords)
-        self.mean_frames = MeanFrames(byte_budget=byte_budget, scratch=scratch)
+        self._room: dict[str, Any] = {"byte_budget": byte_budget, "scratch": scratch}
+        self.mean_frames = MeanFrames(**self._room)
         self._pattern: Pattern | None = None
+
+    def renewed(self) -> Self:
+        """Return a merger without frames that shares this one's integrators: for another scan of the same positions."""
+        made = copy(self)
+        made.mean_frames = MeanFrames(**self._room)
+        made._pattern = None  # noqa: SLF001  our own class
+        return made
 
     def add(
         self,
