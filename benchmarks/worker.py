@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.quiet import quiet
-from benchmarks.timing import seconds
+from benchmarks.timing import SETTLE, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 Tasks = Mapping[str, Callable[[], object]]
@@ -58,7 +59,8 @@ class Worker:
         self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, **pipes)
 
     def run(self, task: str) -> Answer:
-        """Run a task; its process has nothing else to do meanwhile."""
+        """Run a task, when whatever ran before has settled; its process has nothing else to do meanwhile."""
+        time.sleep(SETTLE)
         stdin, stdout = self._process.stdin, self._process.stdout
         try:
             stdin.write(task + "\n")
