@@ -155,6 +155,7 @@ class FrameReducer:
             # Dummies are found image by image; a sum that happens to equal one is none.
             self._keywords |= {"dummy": float(SUM_NO_DATA), "delta_dummy": None}
         self._caches: dict[RadialBins, IntegratorCache] = {}
+        self._resolved: tuple[Geometry, RadialBins] | None = None
         self._rule = recipe.outliers.rule(recipe.integration.error_model) if recipe.outliers else None
 
     def reduce(
@@ -208,7 +209,9 @@ class FrameReducer:
     def integrator(self, positions: Mapping[str, float], shape: tuple[int, int]) -> Integrator:
         """Return the integrator for goniometer positions, built at first need."""
         geometry = self._recipe.geometry.at(positions, shape)
-        bins = self._bins.resolved(geometry)
+        if self._resolved is None or self._resolved[0] != geometry:
+            self._resolved = geometry, self._bins.resolved(geometry)
+        bins = self._resolved[1]
         if bins not in self._caches:
             self._caches[bins] = IntegratorCache(bins, byte_budget=self._byte_budget, **self._keywords)
         return self._caches[bins].integrator(geometry)

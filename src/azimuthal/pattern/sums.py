@@ -6,6 +6,7 @@ All are float64 and additive, so patterns merge by adding them. ``c`` is a pixel
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
@@ -134,23 +135,25 @@ class BinnedSums:
         """P, the variance that counting statistics (or a given variance array) explains."""
         return self.sums[6]
 
-    @property
+    @cached_property
     def filled(self) -> NDArray[np.bool_]:
-        """Whether a bin holds anything."""
-        return (self.sums[0] > 0) & (self.sums[2] != 0)
+        """Whether a bin holds anything; read-only."""
+        filled: NDArray[np.bool_] = (self.sums[0] > 0) & (self.sums[2] != 0)
+        filled.flags.writeable = False
+        return filled
 
     @property
     def intensity(self) -> Array:
         """V / W; NaN in an empty bin."""
         return _ratio(self.sum_signal, self.sum_normalization, self.filled)
 
-    @property
+    @cached_property
     def azimuthal_variance(self) -> Array:
-        """Sum w^2 (v - I)^2 = B - 2 I A + I^2 Q; 0 in an empty bin, and where rounding is all that is left."""
+        """Sum w^2 (v - I)^2 = B - 2 I A + I^2 Q; 0 in an empty bin, or where only rounding is left; read-only."""
         mean = np.where(self.filled, self.intensity, 0.0)
         _, _, _, Q, A, B, _ = self.sums
         variance = B - mean * (2.0 * A - mean * Q)
-        return np.where(variance > ROUNDING * B, variance, 0.0)
+        return _frozen(np.where(variance > ROUNDING * B, variance, 0.0))
 
     @property
     def sum_variance(self) -> Array:
