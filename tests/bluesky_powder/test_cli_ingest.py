@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
+from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 
 from azimuthal import Integrator, RadialBins
 from bluesky_powder.client import connect, find, spottiness
@@ -45,6 +47,17 @@ def table(output, positions=0):
     """Return the numbers of the printed table, a row for each frame, without frame and positions."""
     rows = [line.split() for line in output.splitlines() if re.match(r"\s+\d+\s+[-\d.]+\s", line)]
     return [[float(cell) for cell in row[1 + positions :]] for row in rows]
+
+
+@pytest.fixture
+def process_that_used_v2():
+    """Do what asking any catalog of runs for its ``v2`` does: all clients of the process give other classes then."""
+    Container.discover_clients_from_entrypoints()
+    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
+    usual = clients["BlueskyRun"]
+    clients.set("BlueskyRun", lambda: BlueskyRunV2)
+    yield
+    clients.set("BlueskyRun", lambda: usual)
 
 
 def uid_in(output, which):
@@ -120,6 +133,15 @@ def test_server_that_cannot_see_the_files_is_told(run, server, tmp_path):
     arguments = ("-r", tmp_path / "recipe.yaml", "--tiled", server.uri, "--api-key", "sesame")
     outcome = run("ingest", tmp_path / "a.tif", *arguments)
     assert f"start it with --read {tmp_path}" in outcome.said_in_one_line
+    assert len(table(outcome.out)) == 1
+
+
+@pytest.mark.usefixtures("process_that_used_v2")
+def test_frames_are_found_whichever_version_of_runs_the_process_uses(run, tmp_path):
+    recipe_in(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", images(1)[0])
+    outcome = run("ingest", tmp_path / "a.tif", "-r", tmp_path / "recipe.yaml", "-d", tmp_path / "served")
+    assert outcome.code == 0
     assert len(table(outcome.out)) == 1
 
 

@@ -120,9 +120,10 @@ def test_a_handler_of_the_users_own_is_used(broker, tmp_path):
     assert_same_bits(derived, expected)
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", [1, 2])
 def test_runs_are_found_by_uid_and_scan_id(broker, version):
-    catalog = getattr(broker, version)
+    # Not `broker.v2`: asking a catalog for that changes what every client of the process gives for a run.
+    catalog = broker.v1 if version == 1 else broker
     runs = [inline_run(images(1), scan_id=4711), inline_run(images(1), scan_id=4711)]
     for number, documents in enumerate(runs):
         documents[0][1]["time"] += number

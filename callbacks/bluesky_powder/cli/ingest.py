@@ -193,7 +193,7 @@ def _check_readable(record: _Record, catalog: Catalog, data_key: str, folders: l
     PublishError
         If it cannot.
     """
-    frames = catalog.client[record.raw_uid]["primary"].base[data_key]
+    frames = catalog.client[record.raw_uid].base["primary"].base[data_key]
     # One pixel; asked for without the client's own retries, which would go on for 45 s.
     one = {"slice": "0,:1,:1", "format": "application/octet-stream"}
     if frames.context.http_client.get(frames.item["links"]["full"], params=one).is_error:
