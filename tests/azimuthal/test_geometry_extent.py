@@ -113,4 +113,3 @@ def test_some_pixels_are_where_they_are_among_all():
         some = geometry.corners("q_A^-1", slice(2, 5), slice(1, 8))
         for part, whole in zip(some, geometry.corners("q_A^-1"), strict=True):
             np.testing.assert_array_equal(part, whole[2:5, 1:8])
-        np.testing.assert_array_equal(geometry.radial("2th_deg", slice(2, 5)), geometry.radial("2th_deg")[2:5])

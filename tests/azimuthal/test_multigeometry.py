@@ -278,8 +278,10 @@ def test_extend_merges_what_add_merges():
     assert together.pattern.sums.tobytes() == single.pattern.sums.tobytes()
     assert together.mean_frame_pattern.sums.tobytes() == single.mean_frame_pattern.sums.tobytes()
     assert together.integrators.misses == 8
+    before = together.mean_frames.frames
     with pytest.raises(FrameError, match="shape"):
-        together.extend([(geometry(0.0), frames[0]), (geometry(0.0), frames[0, 1:])])
+        together.extend([(geometry(0.0), frames[0]), (geometry(0.0), frames[0, 1:]), (geometry(0.0), frames[0])])
+    assert together.mean_frames.frames == before + 1, "what came before the bad frame is merged, and nothing after it"
 
 
 def test_cache_keeps_to_its_budget_over_many_positions():

@@ -11,7 +11,7 @@ One specialisation exists per frame dtype that reaches a kernel (u1 u2 u4 i2 i4 
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
 from azimuthal.csr.vectors import WIDTH, add_row, transpose
 
 N, V, W, Q, A, B, P = range(7)
@@ -173,7 +173,7 @@ def add_frame(
     constants of the geometry. Returns how many pixels of the matrix are left out.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     s, n, flags = np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS, np.bool_)
     members = np.ones(1, np.bool_)
     lost = 0
@@ -257,7 +257,7 @@ def add_batch(
         (TILE_PIXELS * WIDTH,) float64, scratch; None where ``total_sums`` is.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     lines, mixed = np.zeros(WIDTH * TILE_COLUMNS), np.zeros(TILE_PIXELS * WIDTH)
     n, flags = np.zeros(TILE_PIXELS), np.zeros((WIDTH, TILE_PIXELS), np.bool_)
     here, members = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.bool_)
@@ -294,7 +294,7 @@ def add_batch(
 def add_constants(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, norm, sums):
     """Add N, W, Q and the sum of c^2 of all entries to `sums` (bins, 4)."""
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     n = np.zeros(TILE_PIXELS)
     for t in range(tile_ptr.size - 1):
         load_norm(norm, columns, tile_box(first_tile + t, across, rows, columns), n)
@@ -318,7 +318,7 @@ def add_constants(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape
 def weigh_flagged(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, norm, chosen, sums):
     """Add N, W, Q and the sum of c^2 of chosen pixels to `sums` (1, bins, 4), as `add_frame` does for left out ones."""
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     n, flags, members = np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS, np.bool_), np.ones(1, np.bool_)
     for t in range(tile_ptr.size - 1):
         box = tile_box(first_tile + t, across, rows, columns)
@@ -341,6 +341,17 @@ def value_at(plane, i):
     return plane[0] if plane.size == 1 else 0.0
 
 
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise):
+    """Return signal and variance of pixel i of a frame, and whether they are any good; see `add_prepared`."""
+    raw = frame[i]
+    x = np.float64(raw)
+    s = x - value_at(dark, i)
+    spread = value_at(variance, i) if variance.size else gain * max(x, 0.0) + (noise + value_at(dark_variance, i))
+    dummy = (raw >= low) & (raw <= high)
+    return s, spread, not (dummy or (masked.size > 0 and masked[i]) or s - s != 0.0 or spread - spread != 0.0)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def load_prepared(
     frame, columns, box, low, high, masked, dark, dark_variance, variance, gain, noise, norm, monitor, used, out
@@ -352,17 +363,10 @@ def load_prepared(
     for i in range(r0, r1):
         for j in range(c0, c1):
             at, to = i * columns + j, (i - r0) * TILE_COLUMNS + j - c0
-            raw = frame[at]
-            x = np.float64(raw)
-            y = x - value_at(dark, at)
-            if variance.size:
-                spread = value_at(variance, at)
-            else:
-                spread = gain * max(x, 0.0) + (noise + value_at(dark_variance, at))
+            y, spread, good = corrected(at, frame, masked, low, high, dark, dark_variance, variance, gain, noise)
             m = norm[at] * value_at(monitor, at)
-            bad = (low <= raw <= high) or (masked.size > 0 and masked[at]) or y - y != 0.0 or spread - spread != 0.0
-            lost += np.int64(bad and used[at])
-            good = used[at] and not bad and m != 0.0
+            lost += np.int64(used[at] and not good)
+            good = good and used[at] and m != 0.0
             s[to] = y if good else 0.0
             v[to] = spread if good else 0.0
             n[to] = m if good else 0.0
@@ -435,7 +439,7 @@ def add_prepared(
         One value, or one for every pixel: a pixel whose monitor is 0 is left out.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     loaded = np.zeros((4, TILE_PIXELS))
     lost = 0
     corrections = (dark, dark_variance, variance, gain, noise, norm, monitor, used)
@@ -457,7 +461,7 @@ def add_some(
     ``numbers``, ``counts`` and ``monitor`` of the pixels are sorted by their tile, ``tile_of``.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     loaded = np.zeros((4, TILE_PIXELS))
     j = np.searchsorted(tile_of, first_tile)
     while j < numbers.size and tile_of[j] < first_tile + tile_ptr.size - 1:

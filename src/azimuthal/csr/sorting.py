@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from azimuthal.csr.kernels import tile_box
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
 
 
 @njit(nogil=True, cache=True)
@@ -88,7 +88,7 @@ def tile_pixels(first_row, last_row, shape, n_bins, start, indptr, bins, shares,
         As `azimuthal.csr.matrix.Band` has them; shares empty where they were.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     tiles = (last_row - first_row) * across
     out_pixels, out_shares = np.empty(bins.size, np.uint16), np.empty(shares.size, np.float32)
     tile_ptr = np.zeros(tiles + 1, np.int64)
@@ -131,7 +131,7 @@ def count_entries(row_bins, row_ptr, counts):
 def place_entries(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, cursor, out_pixels, out_shares):
     """Write the entries of a band to where `cursor` (bins,) says; pixels get their numbers in the image."""
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     for t in range(tile_ptr.size - 1):
         r0, _, c0, _ = tile_box(first_tile + t, across, rows, columns)
         for r in range(tile_ptr[t], tile_ptr[t + 1]):

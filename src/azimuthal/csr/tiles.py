@@ -5,25 +5,28 @@ some rows of tiles, is what one thread works on at a time. Both depend on the im
 and so does the order in which anything is added up.
 """
 
+from numba.extending import register_jitable
+
 from azimuthal import threads
 
+# numba's cache watches the file that holds a kernel: after a change here touch those that use it.
 TILE_ROWS = 16
 TILE_COLUMNS = 128
 TILE_PIXELS = TILE_ROWS * TILE_COLUMNS
-PIXELS_PER_BAND = 131_072
 MOST_BANDS = 8
 LARGEST_SUMS = 2**20
 """Bins times bands: more would fill memory with sums of bands."""
 
 
+@register_jitable
 def tiles_across(columns: int) -> int:
     """Return how many tiles lie side by side."""
-    return -(-columns // TILE_COLUMNS)
+    return (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
 
 
 def bands(shape: tuple[int, int], n_bins: int) -> list[tuple[int, int]]:
     """Return the bands of an image, (rows, columns), as (first, last + 1) row of tiles."""
     rows, columns = shape
     tall = -(-rows // TILE_ROWS)
-    most = min(MOST_BANDS, rows * columns // PIXELS_PER_BAND, LARGEST_SUMS // n_bins)
+    most = min(MOST_BANDS, rows * columns // threads.PIXELS_PER_PIECE, LARGEST_SUMS // n_bins)
     return threads.cut(tall, max(1, min(most, tall)))

@@ -38,15 +38,6 @@ class FreePixels:
         """Fill radial coordinate and azimuth of all centres, each (rows, columns) or empty."""
         self._fill(self._centres(), code, factor, radial, chi)
 
-    def radial_of_rows(self, code: int, factor: float, rows: slice) -> Floats:
-        """Return the radial coordinate of the centres of some rows, on this thread: (rows, columns)."""
-        points = self._centres(rows)
-        y, x, z = (np.empty(points.shape[1]) for _ in range(3))
-        kernels.points_to_lab(points, *self.placing.numbers, 0, y.size, y, x, z)
-        radial = np.empty(y.size)
-        fill_radial(code, factor, y, x, z, radial)
-        return radial.reshape(-1, self.detector.shape[1])
-
     def corners(self, code: int, factor: float, rows: slice, columns: slice) -> tuple[Floats, Floats]:
         """Return radial coordinate and azimuth of the corners A, B, C, D of some pixels: (rows, columns, 4) each."""
         positions = self.detector.corner_positions[rows, columns]

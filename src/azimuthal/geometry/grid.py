@@ -40,14 +40,6 @@ class GridPixels:
         """Fill radial coordinate and azimuth of all centres, each (rows, columns) or empty."""
         self._run(kernels.grid_to_radial, *self.centre_lines(), (code, factor, radial, chi))
 
-    def radial_of_rows(self, code: int, factor: float, rows: slice) -> Floats:
-        """Return the radial coordinate of the centres of some rows, on this thread: (rows, columns)."""
-        one, two = self.centre_lines()
-        one = one[rows]
-        radial = np.empty((one.size, two.size))
-        kernels.grid_to_radial(one, two, *self.placing.numbers, 0, one.size, code, factor, radial, NOTHING)
-        return radial
-
     def vertices(self, code: int, factor: float) -> tuple[Floats, Floats]:
         """Return radial coordinate and azimuth of the grid of vertices: (rows + 1, columns + 1) each."""
         one, two = self.detector.edges()

@@ -135,16 +135,8 @@ class Geometry:
         """Return y (up), x (to the ring's centre) and z (along the beam) of all pixel centres: (rows, columns), m."""
         return self.pixels.lab_centres()
 
-    def radial(self, unit: str | RadialUnit, rows: slice | None = None) -> Floats:
-        """Return the radial coordinate of pixel centres in the unit: (rows, columns) float64.
-
-        Parameters
-        ----------
-        unit
-            Of the radial coordinate.
-        rows
-            Which rows of pixels, computed by this thread alone: for callers that are one of several and want no more
-            than they can keep in the cache. All, on all processors, unless said.
+    def radial(self, unit: str | RadialUnit) -> Floats:
+        """Return the radial coordinate of all pixel centres in the unit: (rows, columns) float64.
 
         Raises
         ------
@@ -152,8 +144,6 @@ class Geometry:
             When the unit is unknown, or needs a wavelength and there is none.
         """
         code, factor = radial_unit(unit).kernel_arguments(self.wavelength)
-        if rows is not None:
-            return self.pixels.radial_of_rows(code, factor, rows)
         out = np.empty(self.shape)
         self.pixels.fill_centres(code, factor, out, NOTHING)
         return out

@@ -392,21 +392,21 @@ class Integrator:
         )
         return values.ravel(), masked, low, high, *planes, self.gain, self.read_noise**2
 
-    def integrate_into(self, frames: NDArray[Any], monitors: Sequence[float], totals: Totals) -> list[Any]:
+    def integrate_into(
+        self, frames: NDArray[Any], low: Any, high: Any, monitors: Sequence[float], totals: Totals
+    ) -> list[Any]:
         """Integrate `WIDTH` frames of unsigned counts, adding them to `totals` on the way.
 
         Parameters
         ----------
-        frames
-            (WIDTH, rows, columns).
+        frames, low, high
+            As `kernel_frames` returns them, the frames flat: (WIDTH, rows * columns).
         monitors
             One for each frame.
         totals
             Is changed; see `Totals`.
         """
-        values, low, high = self.kernel_frames(frames)
-        results = self._summing.batch(values.reshape(WIDTH, -1), None, low, high, totals)
-        return self._patterns_of(results, monitors)
+        return self._patterns_of(self._summing.batch(frames, None, low, high, totals), monitors)
 
     def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[NDArray[np.float64], bool]:
         """Return what `Summing.weights_of` does."""

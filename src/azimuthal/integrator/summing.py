@@ -239,8 +239,7 @@ class Summing:
         return sums, poor if poor.any() else None
 
     def _over_bands(self, function: Callable[[Band], Any]) -> list[Any]:
-        bands = self.matrix.bands
-        return threads.run(lambda k, _: function(bands[k]), [(k, k + 1) for k in range(len(bands))])
+        return threads.each(function, self.matrix.bands)
 
 
 def _add_up(parts: Sequence[Floats]) -> Floats:

@@ -136,18 +136,23 @@ class MultiGeometry:
         monitors, flat = given.pop("monitor", 1.0), given.pop("flat", None)
         single = np.ndim(monitors) == 0
 
-        def integrate(exposure: tuple[int, tuple[Geometry, ArrayLike]]) -> tuple[Any, Any, float, Pattern]:
+        def integrate(exposure: tuple[int, tuple[Geometry, ArrayLike]]) -> tuple[Any, Any, Any, Pattern] | Exception:
             k, (geometry, frame) = exposure
-            integrator = self.integrators.integrator(geometry, flat)
-            monitor = monitors if single else np.asarray(monitors)[k]
-            return integrator, frame, monitor, integrator.integrate(frame, monitor=monitor, **given)
+            try:
+                integrator = self.integrators.integrator(geometry, flat)
+                monitor = monitors if single else np.asarray(monitors)[k]
+                return integrator, frame, monitor, integrator.integrate(frame, monitor=monitor, **given)
+            except Exception as error:
+                return error  # those before it are to be merged first
 
         patterns: list[Pattern] = []
         numbered = enumerate(exposures)
         while some := list(islice(numbered, 4 * threads.thread_count())):
-            for integrator, frame, monitor, pattern in threads.each(integrate, some):
-                self._merge(integrator, frame, monitor, pattern, given)
-                patterns.append(pattern)
+            for done in threads.each(integrate, some):
+                if isinstance(done, Exception):
+                    raise done
+                self._merge(*done, given)
+                patterns.append(done[3])
         return patterns
 
     @property

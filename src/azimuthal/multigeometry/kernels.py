@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.kernels import value_at
+from azimuthal.csr.kernels import corrected
 
 BLOCK = 4096
 """Pixels that are added, without a branch, before those that are lost among them are looked for."""
@@ -37,17 +37,6 @@ def add_counts(start, stop, sign, frame, used, dummy_low, dummy_high, signal, lo
                     lost_pixels[lost] = first + j
                     lost += 1
     return lost, negative
-
-
-@njit(nogil=True, cache=True, inline="always", error_model="numpy")
-def corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise):
-    """Return signal, variance and whether they are any good, of pixel i of a frame, as `csr.kernels.load_prepared`."""
-    raw = frame[i]
-    x = np.float64(raw)
-    s = x - value_at(dark, i)
-    spread = value_at(variance, i) if variance.size else gain * max(x, 0.0) + (noise + value_at(dark_variance, i))
-    dummy = (raw >= low) & (raw <= high)
-    return s, spread, not (dummy or (masked.size > 0 and masked[i]) or s - s != 0.0 or spread - spread != 0.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

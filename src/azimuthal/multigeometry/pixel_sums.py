@@ -1,6 +1,7 @@
 """The frames of one geometry, summed pixel by pixel."""
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -63,6 +64,7 @@ class PixelSums:
         """Set the arrays, None where there is none."""
         for name in self.ARRAYS:
             setattr(self, name, arrays.get(name))
+        self._weighed = None
 
     def add(
         self, integrator: Integrator, used: NDArray[np.bool_], sign: int, monitor: float, frame: ArrayLike, **given: Any
@@ -127,7 +129,7 @@ class PixelSums:
             if poor:
                 return None
             totals = replace(totals, rarely=rarely, rare_weights=weights)
-        patterns = integrator.integrate_into(frames, monitors, totals)
+        patterns = integrator.integrate_into(flat, low, high, monitors, totals)
         lost = [pattern.masked_pixels - integrator.masked_pixels for pattern in patterns]
         if lost != [missed.size] * len(lost):
             for frame in flat:
@@ -152,10 +154,10 @@ class PixelSums:
     ) -> tuple[NDArray[np.bool_], tuple[NDArray[np.float64], bool]]:
         """Return the missed pixels as flags, and their weights; kept as long as the pixels are the same."""
         known = self._weighed
-        if known is None or known[0] is not integrator or not np.array_equal(known[1], missed):
+        if known is None or known[0]() is not integrator or not np.array_equal(known[1], missed):
             flags = np.zeros(self.signal.size, np.bool_)
             flags[missed] = True
-            known = self._weighed = (integrator, missed, flags, integrator.weights_of(flags))
+            known = self._weighed = (weakref.ref(integrator), missed, flags, integrator.weights_of(flags))
         return known[2], known[3]
 
     def pattern(self, integrator: Integrator) -> Any:

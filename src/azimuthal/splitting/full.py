@@ -13,11 +13,12 @@ from numba import njit
 
 from azimuthal.csr.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
 from azimuthal.splitting.kernels import (
     QUANTA,
     ROUNDER,
     add_edge,
+    bin_inside,
     outline,
     overlaps,
     reach_to_beam,
@@ -87,11 +88,7 @@ def bins_between(low, high, edges, per_unit):
     last = edges.size - 1
     if not (low <= edges[last] and high >= edges[0] and high - low < math.inf):
         return 0, 0
-    k = 0 if low <= edges[0] else min(int((low - edges[0]) * per_unit), last - 1)
-    while k > 0 and low < edges[k]:
-        k -= 1
-    while k < last - 1 and low >= edges[k + 1]:
-        k += 1
+    k = 0 if low <= edges[0] else bin_inside(low, edges, edges[0], per_unit, last - 1)
     m = 1
     while k + m < last and edges[k + m] < high:
         m += 1
@@ -192,7 +189,7 @@ def full_tiles(
     ``used`` is set where a pixel has a share. Returns the arrays of a `Band`.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     tiles = (last_row - first_row) * across
     likely = 3 * tiles * TILE_PIXELS
     out_pixels, out_shares = np.empty(likely, np.uint16), np.empty(likely, np.float32)

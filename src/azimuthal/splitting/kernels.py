@@ -11,11 +11,26 @@ from numba import njit
 
 from azimuthal.csr.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
 
 QUANTA = 2.0**24
 ROUNDER = 1.5 * 2.0**52
 """Added and taken off again, it rounds a number below 2**51 to a whole one, half to even."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def bin_inside(x, edges, bottom, per_unit, last):
+    """Return the bin that holds `x`, which is in the range; loops keep what does not change in registers.
+
+    ``bottom`` is the first edge, ``per_unit`` the number of bins over the width of the range, `last` the last bin.
+    """
+    k = min(int((x - bottom) * per_unit), last)
+    # The quotient may round over an edge; the edges themselves decide.
+    while k > 0 and x < edges[k]:
+        k -= 1
+    while k < last and x >= edges[k + 1]:
+        k += 1
+    return k
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -24,13 +39,7 @@ def find_bin(x, edges):
     last = edges.size - 2
     if not (edges[0] <= x <= edges[last + 1]):
         return -1
-    k = min(int((x - edges[0]) * ((last + 1) / (edges[last + 1] - edges[0]))), last)
-    # The quotient may round over an edge; the edges themselves decide.
-    while k > 0 and x < edges[k]:
-        k -= 1
-    while k < last and x >= edges[k + 1]:
-        k += 1
-    return k
+    return bin_inside(x, edges, edges[0], (last + 1) / (edges[last + 1] - edges[0]), last)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -40,7 +49,7 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
     ``used`` is set where that is in range. Returns the arrays of a `Band`, without shares.
     """
     rows, columns = shape
-    across = (columns + TILE_COLUMNS - 1) // TILE_COLUMNS
+    across = tiles_across(columns)
     tiles = (last_row - first_row) * across
     out_pixels, no_shares = np.empty(tiles * TILE_PIXELS, np.uint16), np.empty(0, np.float32)
     tile_ptr = np.zeros(tiles + 1, np.int64)
@@ -62,12 +71,7 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
                 x = centres[at]
                 k = -1
                 if not skipped[at] and bottom <= x <= top:
-                    # As in `find_bin`, with what does not change kept in registers.
-                    k = min(int((x - bottom) * per_unit), last)
-                    while k > 0 and x < edges[k]:
-                        k -= 1
-                    while k < last and x >= edges[k + 1]:
-                        k += 1
+                    k = bin_inside(x, edges, bottom, per_unit, last)
                 used[at] = k >= 0
                 local[n] = (i - r0) * TILE_COLUMNS + j - c0
                 bins[n] = k
