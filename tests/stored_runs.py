@@ -175,10 +175,7 @@ def store(client, documents, **options):
     """Write documents into Tiled, as TiledWriter does while they come, and return the run."""
     from bluesky_tiled_plugins import TiledWriter
 
-    # Without the slash, TiledWriter takes the folder for the beginning of the files' names.
-    patches = {"resource": lambda resource: {**resource, "resource_path": resource["resource_path"] + "/"}}
-    folders = any(name == "resource" and document["spec"] == "AD_TIFF" for name, document in documents)
-    writer = TiledWriter(client, **{"batch_size": 1, "patches": patches if folders else None, **options})
+    writer = TiledWriter(client, **{"batch_size": 1, **options})
     for name, document in copied(documents):
         writer(name, document)
     return client[documents[0][1]["uid"]]

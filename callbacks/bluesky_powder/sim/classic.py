@@ -216,4 +216,5 @@ class ResourceDetector(ClassicDetector):
             "filename": self.name,
             "frame_per_point": self.frames_per_event,
         }
-        return FrameSequence(folder, "tiff", self.name), folder.name, known
+        # With the slash that EPICS puts behind a folder; TiledWriter takes one without for the beginning of file names.
+        return FrameSequence(folder, "tiff", self.name), f"{folder.name}/", known

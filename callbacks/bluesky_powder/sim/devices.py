@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from ophyd_async.core import (
     AsyncStatus,
-    DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
     DeviceMock,
@@ -34,6 +32,7 @@ from ophyd_async.core import (
 )
 from ophyd_async.core import StandardReadableFormat as Format
 
+from bluesky_powder.sim.acquiring import AcquireInTask
 from bluesky_powder.sim.writer import FileKind, FrameWriter, open_writer
 
 _READBACK_PERIOD = 0.05
@@ -129,33 +128,18 @@ class _Trigger(DetectorTriggerLogic):
         self.frames, self.deadtime = num, deadtime
 
 
-class _Acquire(DetectorAcquireLogic):
+class _Acquire(AcquireInTask):
     """Takes the frames in a task of its own; each lasts its exposure, or its rendering if that is longer."""
 
     def __init__(self, exposer: Exposer, trigger: _Trigger, data: "_Data") -> None:
         self._exposer = exposer
         self._trigger = trigger
         self._data = data
-        self._task: asyncio.Task[None] | None = None
 
-    async def start_acquiring(self) -> None:
-        self._task = asyncio.create_task(self._take_frames(self._trigger.frames))
-
-    async def wait_for_idle(self) -> None:
-        if self._task:
-            await self._task
-
-    async def ensure_stopped(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-
-    async def _take_frames(self, number: int) -> None:
+    async def acquire(self) -> None:
         exposure_time = await self._trigger.exposure_time.get_value()
         await self._exposer.begin()
-        for _ in range(number):
+        for _ in range(self._trigger.frames):
             began = time.monotonic()
             frame = await self._exposer.expose(exposure_time)
             await asyncio.sleep(max(0.0, exposure_time + self._trigger.deadtime - (time.monotonic() - began)))

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from ophyd_async.core import (
-    DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
     StandardDetector,
@@ -17,6 +15,7 @@ from ophyd_async.core import (
     soft_signal_r_and_setter,
 )
 
+from bluesky_powder.sim.acquiring import AcquireInTask
 from bluesky_powder.sim.world import Exposure
 from bluesky_powder.sim.writer import ColumnFile, next_free
 
@@ -80,27 +79,13 @@ class _Data(DetectorDataLogic):
             self._file = None
 
 
-class _Acquire(DetectorAcquireLogic):
+class _Acquire(AcquireInTask):
     def __init__(self, trigger: _Trigger, data: _Data) -> None:
         self._trigger = trigger
         self._data = data
-        self._task: asyncio.Task[None] | None = None
 
-    async def start_acquiring(self) -> None:
-        self._task = asyncio.create_task(self._record(self._trigger.rows))
-
-    async def wait_for_idle(self) -> None:
-        if self._task:
-            await self._task
-
-    async def ensure_stopped(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-
-    async def _record(self, rows: int) -> None:
+    async def acquire(self) -> None:
+        rows = self._trigger.rows
         while rows > 0:
             rows -= await self._data.write_next()
 
