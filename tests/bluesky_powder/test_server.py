@@ -1,5 +1,6 @@
 """The embedded server: its folder, its key, its end."""
 
+import gc
 import json
 import logging
 import socket
@@ -165,6 +166,22 @@ def test_key_of_other_than_letters_and_digits_is_refused(tmp_path):
         PowderServer(tmp_path, api_key="a b")
     with pytest.raises(ServerError, match="not been started"):
         _ = PowderServer(tmp_path).uri
+
+
+def test_answers_are_sent_without_delay(served):
+    with socket.create_connection(("127.0.0.1", int(served.uri.rpartition(":")[2]))) as asking:
+        asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert asking.recv(1000).startswith(b"HTTP/1.1 200")
+        ends = [each for each in gc.get_objects() if type(each) is socket.socket and each.fileno() >= 0]
+        (other,) = [end for end in ends if _peer(end) == asking.getsockname()]
+        assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def _peer(end):
+    try:
+        return end.getpeername()
+    except OSError:
+        return None
 
 
 def test_close_ends_all_threads_and_the_port(tmp_path):

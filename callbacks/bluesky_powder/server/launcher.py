@@ -190,7 +190,9 @@ class PowderServer:
             reason = getattr(error, "strerror", None) or error
             raise ServerError(f"cannot listen at {self._host} port {self._wanted_port}: {reason}") from error
         self._port = listening.getsockname()[1]
-        return listening
+        # asyncio sends without delay on sockets that say they are TCP only; others answer 40 ms late (Nagle's algorithm
+        # waiting for the reader's delayed acknowledgement).
+        return socket.socket(listening.family, listening.type, socket.IPPROTO_TCP, fileno=listening.detach())
 
     def _run(self, listening: socket.socket) -> None:
         import uvicorn
