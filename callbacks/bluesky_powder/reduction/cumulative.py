@@ -15,14 +15,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from azimuthal import AzimuthalError, Geometry, MeanFrames, Pattern, independent_frames_from, union
+from azimuthal import AzimuthalError, Geometry, MeanFrames, Pattern, union
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.reduction.documents import KINDS, spottiness
+from bluesky_powder.reduction.documents import named
 from bluesky_powder.reduction.history import History
+from bluesky_powder.reduction.keys import spottiness_names
 from bluesky_powder.reduction.patterns import Exposure, FrameReducer, Reduced
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
-NO_MEAN_FRAME = {f"mean_frame_spottiness{kind}": math.nan for kind in KINDS}
+_PREFIX = "mean_frame_"
+NO_MEAN_FRAME = dict.fromkeys(spottiness_names(_PREFIX), math.nan)
 
 
 @dataclass(frozen=True)
@@ -231,26 +233,35 @@ class Cumulative:
     def _so_far(self, seq_num: int, mean: Pattern | None) -> SoFar:
         if self._union is None:
             raise RuntimeError("nothing was added yet")
-        independent, reason = (math.nan, self.mean_lost) if mean is None else self._independent_frames(mean)
+        mean_frame, independent, reason = dict(NO_MEAN_FRAME), math.nan, self.mean_lost
+        if mean is not None:
+            numbers = mean.spottiness_numbers()
+            mean_frame = named(numbers, _PREFIX)
+            independent, reason = self._independent_frames(mean.mean_excess, numbers.excess_error)
         return SoFar(
             seq_num=seq_num,
             time=self.history[seq_num].time,
             pattern=self._union,
             frames=self._frames,
-            mean_frame=spottiness(mean, "mean_frame_") if mean is not None else dict(NO_MEAN_FRAME),
+            mean_frame=mean_frame,
             independent_frames=independent,
             reason=reason,
         )
 
-    def _independent_frames(self, mean: Pattern) -> tuple[float, str]:
-        """Return the number of independent frames, or NaN and why there is nothing to measure (DESIGN 3)."""
-        floor, error = mean.mean_excess, mean.spottiness_error()
-        if not self._excess_frames or not floor >= 2.0 * error:
+    def _independent_frames(self, floor: float, error: float) -> tuple[float, str]:
+        """Return the number of independent frames, or NaN and why there is nothing to measure (DESIGN 3).
+
+        Parameters
+        ----------
+        floor, error
+            The mean frame's mean R_excess, and its standard error.
+        """
+        if not (self._excess_frames and floor > 0.0 and floor >= 2.0 * error):
             return math.nan, (
                 f"nothing to measure: the mean frame's excess over counting statistics, {floor:.3g}, "
                 f"is below two of its standard errors ({error:.3g})"
             )
-        return float(independent_frames_from([self._excess / self._excess_frames], mean)), ""
+        return self._excess / self._excess_frames / floor, ""
 
     def _merged(self) -> Merged:
         if self._union is None:

@@ -140,14 +140,14 @@ class History:
         OSError
             If neither has room.
         """
-        raw = np.ascontiguousarray(pattern.sums).tobytes()
+        raw = np.ascontiguousarray(pattern.sums).data.cast("B")
         self._unwritten.pop(slot, None)
         try:
             if self._file is None:
                 # Unbuffered: a full disk is to show here, not when the file is closed.
                 self._file = tempfile.TemporaryFile("w+b", 0, prefix="bluesky-powder-", dir=self._scratch)  # noqa: SIM115
             self._file.seek(slot * len(raw))
-            view = memoryview(raw)
+            view = raw
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
@@ -155,7 +155,7 @@ class History:
                 raise
             if not self._unwritten:
                 LOGGER.warning("patterns are kept in memory, as the scratch file cannot take them: %s", error)
-            self._unwritten[slot] = raw
+            self._unwritten[slot] = raw.tobytes()
 
     def _read(self, start: int, size: int) -> bytes:
         if self._file is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal import Geometry, Integrator, IntegratorCache, MeanFrames, Pattern, RadialBins, outliers, union
+from azimuthal.pattern import ErrorModel
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
 from bluesky_powder.frames.darks import Dark, DarkSource, NoData
@@ -156,6 +157,7 @@ class FrameReducer:
             self._keywords |= {"dummy": float(SUM_NO_DATA), "delta_dummy": None}
         self._caches: dict[RadialBins, IntegratorCache] = {}
         self._resolved: tuple[Geometry, RadialBins] | None = None
+        self._latest: tuple[dict[str, float], tuple[int, int], Integrator] | None = None
         self._rule = recipe.outliers.rule(recipe.integration.error_model) if recipe.outliers else None
 
     def reduce(
@@ -208,7 +210,11 @@ class FrameReducer:
 
     def integrator(self, positions: Mapping[str, float], shape: tuple[int, int]) -> Integrator:
         """Return the integrator for goniometer positions, built at first need."""
-        geometry = self._recipe.geometry.at(positions, shape)
+        if self._latest is None or self._latest[:2] != (positions, shape):
+            self._latest = dict(positions), shape, self._integrator(self._recipe.geometry.at(positions, shape))
+        return self._latest[2]
+
+    def _integrator(self, geometry: Geometry) -> Integrator:
         if self._resolved is None or self._resolved[0] != geometry:
             self._resolved = geometry, self._bins.resolved(geometry)
         bins = self._resolved[1]
@@ -269,7 +275,7 @@ class FrameReducer:
                 images=ready.images,
                 monitors=ready.monitors,
                 patterns=own,
-                pattern=union(own).with_errors(self._recipe.integration.error_model),
+                pattern=_of_event(own, self._recipe.integration.error_model),
                 integrator=ready.integrator,
                 given=given,
                 count=ready.count,
@@ -328,6 +334,12 @@ class FrameReducer:
         if all(monitor > 0 for monitor in monitors):
             return f"{what} is beyond what sums can hold, {LEAST_MONITOR:g} to {MOST_MONITOR:g}"
         return f"{what} is not above 0"
+
+
+def _of_event(patterns: tuple[Pattern, ...], error_model: ErrorModel) -> Pattern:
+    """Return the union of an event's patterns; a lone one as it is, with what was computed of it already."""
+    whole = patterns[0] if len(patterns) == 1 else union(patterns)
+    return whole if whole.error_model == error_model else whole.with_errors(error_model)
 
 
 def _one_an_image(monitors: tuple[float, ...], count: int) -> tuple[float, ...]:
