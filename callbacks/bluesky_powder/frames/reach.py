@@ -109,6 +109,7 @@ class Whereabouts:
 
     def __init__(self) -> None:
         self.place: Literal["unknown", "here", "there"] = "unknown"
+        self._plain = ""
 
     def choose(self, local: Images, path: str, remote: RemoteImages | None) -> Images:
         """Return the images of one event from where they are; where that is open, they find out when they are read.
@@ -124,9 +125,12 @@ class Whereabouts:
         """
         if remote is not None and self.place == "there":
             return remote
-        if is_special(path):
+        kind = "file" if path == self._plain else _kind(path)
+        if kind == "special":
             return NoFile(path)
-        if self.place == "here" or (remote is None and _folder_exists(path)):
+        if kind == "file":
+            self._plain = path  # asked once, however many frames it holds
+        if self.place == "here" or (remote is None and (kind == "file" or _folder_exists(path))):
             return local
         return PlacedImages(local, path, remote, self)
 
@@ -149,11 +153,17 @@ class NoFile:
 
 def is_special(path: str) -> bool:
     """Tell whether a path leads to a pipe or a device, where reading may never end; what is not there does not."""
+    return _kind(path) == "special"
+
+
+def _kind(path: str) -> Literal["file", "folder", "special", "nothing"]:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        return "nothing"
+    if stat.S_ISREG(mode):
+        return "file"
+    return "folder" if stat.S_ISDIR(mode) else "special"
 
 
 @dataclass(frozen=True, slots=True)
