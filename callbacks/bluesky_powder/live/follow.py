@@ -1,8 +1,8 @@
 """Following a derived run.
 
-Tiled pushes the row of each event, and by then the event's arrays are stored: the row is taken from the message, its
-sums are fetched. What a message cannot tell, that is what came before a late subscriber or while a connection was down,
-is read from the table. Rows are counted, so that none is told twice and none is left out.
+Tiled pushes an event's arrays, and then its row in the table: both are taken from the messages, so that nothing has to
+be fetched. What messages do not tell is read: what came before a late subscriber or while a connection was down, and
+sums that are in files. Rows are counted, so that none is told twice and none is left out.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger("bluesky_powder.live")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 IDLE = 1.0
-"""Seconds without a message after which the table is looked at, in case that a message was lost."""
+"""Seconds without a message after which it is looked whether there is more than was told."""
 NOT_YET = 0.2
 """Seconds between looks at a run that has no frame yet."""
 REMEMBERED = 1000
@@ -111,12 +111,16 @@ class Following:
 
     def _until_cut(self) -> bool:
         """Follow until the connection ends; tell whether the run has, too."""
-        while not self._rows.there:
-            if self._has_ended():
-                return True
-            if self._stopping.wait(NOT_YET):
-                return False
-        with Stream(self._run.context, self._rows.path) as stream:
+        over = self._rows.run_is_over()
+        while not self._rows.look():
+            if over or self._stopping.wait(NOT_YET):
+                return over
+            over = self._rows.run_is_over()
+        if over:
+            self._catch_up()
+            return True
+        # The sums first: they come before their rows.
+        with self._rows.listening(), Stream(self._run.context, self._rows.path) as stream:
             self._catch_up()
             last: int | None = None
             while not self._stopping.is_set():
@@ -125,15 +129,18 @@ class Following:
                 except Closed:
                     return self._has_ended()
                 if message is None:
+                    told = self._told
                     if self._has_ended():
                         return True
+                    if self._told > told:
+                        # These were not pushed: the streams are those of a run that was written again since.
+                        return False
                     continue
                 if last is None or message.sequence != last + 1:
                     # What was pushed before is stored by now.
                     self._catch_up()
                 last = message.sequence
-                for values in message.rows:
-                    self._take(values)
+                self._take(message.rows)
         return False
 
     def _has_ended(self) -> bool:
@@ -150,10 +157,13 @@ class Following:
                 if self._stopping.is_set():
                     return
 
-    def _take(self, values: dict[str, Any]) -> None:
-        """Tell a row that was pushed, unless it was told already."""
-        if _key(values) not in self._recent:
-            self._tell(values, self._rows.pattern(self._told, values))
+    def _take(self, rows: list[dict[str, Any]]) -> None:
+        """Tell rows that were pushed, but not those that were told already."""
+        new = [values for values in rows if _key(values) not in self._recent]
+        while new and not self._stopping.is_set():
+            for values, pattern in (piece := self._rows.with_patterns(self._told, new)):
+                self._tell(values, pattern)
+            new = new[len(piece) :]
 
     def _tell(self, values: dict[str, Any], pattern: Pattern) -> None:
         self._told += 1
