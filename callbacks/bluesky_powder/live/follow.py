@@ -161,7 +161,7 @@ class Following:
         """Tell rows that were pushed, but not those that were told already."""
         new = [values for values in rows if _key(values) not in self._recent]
         while new and not self._stopping.is_set():
-            for values, pattern in (piece := self._rows.with_patterns(self._told, new)):
+            for values, pattern in (piece := self._rows.pushed(self._told, new)):
                 self._tell(values, pattern)
             new = new[len(piece) :]
 

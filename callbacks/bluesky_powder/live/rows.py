@@ -18,7 +18,7 @@ AT_ONCE = 16
 """Rows of sums that are fetched in one piece."""
 LONGEST_WAIT = 2.0
 """Seconds to wait for sums whose row is there: those of files are told a moment later."""
-ON_THE_WAY = 0.1
+ON_THE_WAY = 0.25
 """Seconds to wait for sums that are pushed before they are fetched."""
 
 Row = tuple[dict[str, Any], Pattern]
@@ -113,17 +113,22 @@ class Rows:
             return
         table = self._table()
         for first in range(told, len(table), AT_ONCE):
-            yield self.with_patterns(first, table[first : first + AT_ONCE])
+            rows = table[first : first + AT_ONCE]
+            yield self._with_patterns(rows, self._fetched(first, len(rows)))
 
-    def with_patterns(self, first: int, rows: list[dict[str, Any]]) -> list[Row]:
-        """Return rows, the first of which has the index `first`, with their patterns; as many as can be had at once."""
+    def pushed(self, first: int, rows: list[dict[str, Any]]) -> list[Row]:
+        """Return rows that were pushed, the first of which has the index `first`, with their patterns.
+
+        So many as can be had at once, one at least.
+        """
         rows = rows[:AT_ONCE]
-        every = self._taken(first, len(rows))
-        if every is None:
-            every = self._fetched(first, len(rows))
+        sums = self._taken(first, len(rows))
+        return self._with_patterns(rows, self._fetched(first, len(rows)) if sums is None else sums)
+
+    def _with_patterns(self, rows: list[dict[str, Any]], sums: Sequence[NDArray[np.float64]]) -> list[Row]:
         kind = self._stream.kind
         return [
-            (row, kind.pattern(each, int(row.get("masked_pixels") or 0))) for row, each in zip(rows, every, strict=True)
+            (row, kind.pattern(each, int(row.get("masked_pixels") or 0))) for row, each in zip(rows, sums, strict=True)
         ]
 
     @property
