@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bluesky_powder.publish.filing import Filing
-from bluesky_powder.publish.storage import Choice, Storage, Stored, shared_folder
+from bluesky_powder.publish.storage import Choice, Storage, Stored, is_derived, shared_folder
 from bluesky_powder.publish.writer import writer_of_one_run
 
 logger = logging.getLogger("bluesky_powder.publish")
@@ -49,7 +49,7 @@ class Delivery:
         self._documents, self._writer = writer_of_one_run(client)
         self._choice = Choice(storage)
         self._filing: Filing | None = None
-        self._settled = self._served = False
+        self._settled = self._served = self._derived = False
         self._held: list[tuple[str, dict[str, Any]]] = []
         self._numbers: dict[str, dict[str, type]] = {}
         self._cached = self._cached_bytes = 0
@@ -98,6 +98,7 @@ class Delivery:
             Whatever the writer meets.
         """
         if name == "start":
+            self._derived = is_derived(document)
             self._choice.start(document)
             self._filing = None if self._choice.made == "events" else Filing(self._folder or Path(), document)
         self._choice.take(name, document, stamp)
@@ -169,7 +170,11 @@ class Delivery:
             # Closed first, so that whoever sees the run's end finds whole files.
             self.close()
         self._cached += name in ("event", "event_page", "stream_datum")
-        self._documents(name, document)
+        if name == "event" and self._derived:
+            # As the writer wants it already; to copy and validate it would take longer than all else here.
+            self._writer.event(document)
+        else:
+            self._documents(name, document)
         if name == "stop" and any(_DOUBLED in note for note in self._client[self._run].metadata.get("notes", ())):
             raise RowsDoubledError("an answer of Tiled's was lost, so a row may have been stored twice")
 

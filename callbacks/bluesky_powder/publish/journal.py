@@ -104,8 +104,15 @@ class Journal:
         """Bytes of documents that the disk had no room for."""
         return self._in_memory
 
-    def append(self, name: str, document: dict[str, Any]) -> None:
+    def append(self, name: str, document: dict[str, Any], stamp: float | None = None) -> None:
         """Add a document; when this returns it is in the file, whole, or in memory where the disk is full.
+
+        Parameters
+        ----------
+        name, document
+            The document.
+        stamp
+            When it came, in seconds of `time.time`; now unless given.
 
         Raises
         ------
@@ -115,7 +122,7 @@ class Journal:
             If the document cannot be written down.
         """
         data = encode(name, document)
-        entry = _HEAD.pack(len(data), time.time()) + data
+        entry = _HEAD.pack(len(data), time.time() if stamp is None else stamp) + data
         if self._tail:
             self._remember(entry, None)
             return

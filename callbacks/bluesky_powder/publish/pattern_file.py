@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,12 @@ from azimuthal.files.axis import trusted_sem
 logger = logging.getLogger("bluesky_powder.publish")
 
 Floats = NDArray[np.float64]
+_Row = tuple[dict[str, Floats], dict[str, float], Pattern | None]
 
 CHUNK_BYTES = 2**19
 """At most so much is one chunk of the file: what has to be written again when a row is added to it."""
+_PIECE_BYTES = 2**20
+"""Of this size arrays are put together to be written; the system would have to clear memory for larger ones first."""
 _MARGIN = 2**20
 """Room on the disk, in bytes, that HDF5 may need besides the rows themselves."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,7 +69,7 @@ class PatternFile:
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
-        self._waiting: list[tuple[dict[str, Floats], dict[str, float], Pattern | None]] = []
+        self._waiting: list[_Row] = []
         self._norm = np.zeros(first.npt if first else 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         need_room(path.parent, _MARGIN)
@@ -117,10 +120,12 @@ class PatternFile:
         rows, stop = self._waiting, self.rows + len(self._waiting)
         need_room(self.path.parent, _MARGIN + 2 * len(rows) * sum(array.nbytes for array in rows[0][0].values()))
         with in_words(self.path):
-            for dataset, values in self._blocks(rows):
+            for place, dataset in self._growing.items():
                 dataset.resize(stop, axis=0)
-                dataset[self.rows : stop] = values
+                for first, last in _pieces(dataset, self.rows, stop):
+                    dataset[first:last] = _block(place, rows[first - self.rows : last - self.rows])
                 dataset.flush()
+            self._update_norm([pattern for _, _, pattern in rows if pattern is not None])
             self._file.flush()
         self._waiting, self.rows = [], stop
         return stop
@@ -137,19 +142,6 @@ class PatternFile:
         self.close()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-
-    def _blocks(self, rows: list[tuple[dict[str, Floats], dict[str, float], Pattern | None]]) -> Any:
-        for place, dataset in self._growing.items():
-            kind, _, name = place.partition(":")
-            if kind == "column":
-                yield dataset, np.stack([row[name] for row, _, _ in rows])
-            elif kind == "number":
-                yield dataset, np.array([numbers.get(name, np.nan) for _, numbers, _ in rows])
-            elif name == "I":
-                yield dataset, np.stack([_or_zero(row["intensity"]) for row, _, _ in rows])
-            else:
-                yield dataset, np.stack([_errors(row, pattern) for row, _, pattern in rows])
-        self._update_norm([pattern for _, _, pattern in rows if pattern is not None])
 
     def _update_norm(self, patterns: list[Pattern]) -> None:
         norm = self._file.get("/entry/data/norm")
@@ -238,6 +230,28 @@ def _growing(group: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Datas
     return group.create_dataset(
         name, (0, *shape), maxshape=(None, *shape), chunks=(frames, *shape), dtype=np.float64, fillvalue=np.nan
     )
+
+
+def _pieces(dataset: h5py.Dataset, first: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges in which rows are written: whole chunks, where they do not lie at an end."""
+    chunk = dataset.chunks[0]
+    most = chunk * max(1, _PIECE_BYTES // (8 * chunk * int(np.prod(dataset.shape[1:]))))
+    while first < stop:
+        last = min(stop, first - first % chunk + most)
+        yield first, last
+        first = last
+
+
+def _block(place: str, rows: list[_Row]) -> Floats:
+    """Return what rows are in a dataset."""
+    kind, _, name = place.partition(":")
+    if kind == "column":
+        return np.stack([row[name] for row, _, _ in rows])
+    if kind == "number":
+        return np.array([numbers.get(name, np.nan) for _, numbers, _ in rows])
+    if name == "I":
+        return np.stack([_or_zero(row["intensity"]) for row, _, _ in rows])
+    return np.stack([_errors(row, pattern) for row, _, pattern in rows])
 
 
 def _or_zero(values: Floats) -> Floats:

@@ -92,11 +92,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """A document that waits to be written to its run's journal."""
+    """A document that waits to be written to its run's journal, and when it came (s of `time.time`)."""
 
     run: Run
     name: str
     document: dict[str, Any] = field(repr=False)
+    came: float
 
 
 def say_lost(stop: dict[str, Any], lost: int) -> None:

@@ -24,6 +24,11 @@ LONG = 500
 _STAGE = "powder"
 
 
+def is_derived(start: Mapping[str, Any]) -> bool:
+    """Tell whether a start document is that of a run of our own making."""
+    return start.get("analysis_stage") == _STAGE
+
+
 class Choice:
     """Decides once a run, from its first patterns, as a stream's keys cannot change later.
 
@@ -44,7 +49,7 @@ class Choice:
 
     def start(self, start: Mapping[str, Any]) -> None:
         """Take the run's start document."""
-        if start.get("analysis_stage") != _STAGE:
+        if not is_derived(start):
             self.made = "events"
         elif self.made is None and (self._wanted == "file" or _announced(start) >= LONG):
             self.made = "file"
