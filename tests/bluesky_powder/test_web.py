@@ -17,6 +17,7 @@ from bluesky_powder.server import PowderServer
 from bluesky_powder.web.files import static_files
 from bluesky_powder.web.relay import relayed
 from bluesky_powder.web.settings import VARIABLE, VIEW, ui_settings, with_view
+from configured import CONFIG
 from derived_runs import derived_run
 
 KEY = {"tiled_api_key": "sesame"}
@@ -232,11 +233,33 @@ def test_facility_adds_one_line_to_its_configuration(tmp_path):
         """
     )
     app = build_app_from_config(config)
+    assert "static/runs.js" in asked(app, "/custom/powder/").text
+    # This server's tables are not known to bear being read while they grow.
+    assert asked(app, "/custom/powder/about.json").json() == {"key": "none", "tables_may_grow": False}
 
-    async def asked(path):
+
+@pytest.mark.parametrize("paths", [["/"], ["/powder"], ["/powder", "/others"]])
+def test_tables_of_the_ready_configuration_are_read_while_they_grow(tmp_path, paths):
+    from tiled.server.app import build_app_from_config
+
+    config = yaml.safe_load(CONFIG.read_text())
+    tree = config["trees"][0]
+    tree["args"]["directory"] = str(tmp_path / "served")
+    config["trees"] = [{**tree, "path": paths[0]}]
+    if len(paths) > 1:
+        others = {"uri": f"sqlite:///{tmp_path}/others.db", "writable_storage": [f"duckdb:///{tmp_path}/others.duckdb"]}
+        config["trees"].append({"path": paths[1], "tree": "catalog", "args": others})
+    config["authentication"] = {"allow_anonymous_access": True}
+    app = build_app_from_config({name: config[name] for name in ("trees", "authentication", "routers")})
+    # Tiled's own catalog beside ours: what one page reads may be in either.
+    assert asked(app, "/custom/powder/about.json").json()["tables_may_grow"] == (len(paths) == 1)
+
+
+def asked(app, path):
+    """Return an app's answer, without a server."""
+
+    async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://facility") as client:
             return await client.get(path)
 
-    assert "static/runs.js" in asyncio.run(asked("/custom/powder/")).text
-    # This server's tables are not known to bear being read while they grow.
-    assert asyncio.run(asked("/custom/powder/about.json")).json() == {"key": "none", "tables_may_grow": False}
+    return asyncio.run(ask())

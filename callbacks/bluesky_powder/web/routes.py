@@ -8,6 +8,7 @@ from tiled.server.utils import API_KEY_COOKIE_NAME
 
 from bluesky_powder.web.files import static_files
 from bluesky_powder.web.relay import relayed
+from bluesky_powder.web.tables import may_grow
 
 router = APIRouter(prefix="/powder", include_in_schema=False)
 
@@ -24,7 +25,7 @@ HEADERS = {
 }
 
 TABLES_MAY_GROW = "bluesky_powder_tables_may_grow"
-"""Attribute of ``app.state``: whether tables may be read while they grow. Tiled's own DuckDB tables may not."""
+"""Attribute of ``app.state`` by which a server says itself that its tables may be read while they grow."""
 
 
 @router.get("")
@@ -57,9 +58,10 @@ async def static_file(request: Request, name: str) -> Response:
 async def about(request: Request) -> Response:
     """Return what a page cannot find out by itself: it does not see the cookie, nor how tables are stored."""
     key = "given" if request.cookies.get(API_KEY_COOKIE_NAME) else "none"
-    may_grow = "true" if getattr(request.app.state, TABLES_MAY_GROW, False) else "false"
+    state = request.app.state
+    tables = "true" if getattr(state, TABLES_MAY_GROW, False) or may_grow(state.root_tree) else "false"
     return Response(
-        f'{{"key": "{key}", "tables_may_grow": {may_grow}}}',
+        f'{{"key": "{key}", "tables_may_grow": {tables}}}',
         media_type="application/json",
         headers={**HEADERS, "Cache-Control": "no-store"},
     )

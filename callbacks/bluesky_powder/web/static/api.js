@@ -81,6 +81,10 @@ export async function getJson(path) {
   return (await get(new URL(path, API), { Accept: "application/json" })).json();
 }
 
+export async function getFile(address) {
+  return (await get(new URL(address))).blob();
+}
+
 export const metadata = async (path) => (await getJson(`metadata/${quoted(path)}`)).data;
 
 export async function children(path) {

@@ -2,6 +2,7 @@
 
 import { Away, metadata, Refused } from "./api.js";
 import { Chart, drawPattern, drawPositions, drawSpottiness } from "./charts.js";
+import { Downloads } from "./downloads.js";
 import { el, formatNumber, gradeBadge, gradeOf, replace, sampleName } from "./dom.js";
 import { drawMap } from "./heatmap.js";
 import { checkbox, ending, facts, figure, radios, select, STATUS } from "./parts.js";
@@ -40,6 +41,7 @@ export class RunView {
     this.closed = true;
     this.dark.removeEventListener("change", this.restyle);
     this.data.close();
+    this.downloads.close();
     for (const chart of Object.values(this.charts)) chart.close();
     replace(this.root);
   }
@@ -68,8 +70,9 @@ export class RunView {
       oninput: () => this.choose("frame", Number(this.slider.value)),
     });
     this.choices = radios("Pattern to show", VIEWS, this.which, (value) => this.choose(value, this.frame));
+    this.downloads = new Downloads();
     const patternControls = el("div", { class: "controls" }, this.choices,
-      checkbox("log", this.logPattern, (on) => ((this.logPattern = on), this.redraw())));
+      checkbox("log", this.logPattern, (on) => ((this.logPattern = on), this.redraw())), this.downloads.node);
     const slide = el("div", { class: "slide" }, this.slider, n.number);
     const kinds = select("Kind of spottiness", KINDS, (value) => ((this.kind = value), this.redraw()));
     const legend = el("p", { class: "legend" },
@@ -210,6 +213,7 @@ export class RunView {
     }
     const row = this.which === "frame" ? Math.min(this.frame, data.frames) - 1 : rows.intensity.count - 1;
     if (stream === "primary") this.slider.value = row + 1;
+    this.downloads.offer(data.path, data.start, this.numberOf(Number(this.slider.value) - 1));
     const shown = (this.shown = { stream, row });
     const [intensity, sem] = await Promise.all([rows.intensity.read(row), rows.sem?.read(row).catch(() => null)]);
     if (this.shown !== shown || this.closed) return; // something newer was drawn meanwhile
