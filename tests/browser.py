@@ -70,6 +70,16 @@ class Browser:
             f"(document.querySelector('.powder') ?? document.body).dataset.{name} ?? document.body.dataset.{name}"
         )
 
+    def download_to(self, folder: Path) -> None:
+        """Let downloads go to a folder."""
+        folder.mkdir(exist_ok=True)
+        behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+
+    def picture(self, path: Path) -> None:
+        """Write what is to be seen as a PNG."""
+        self.driver.save_screenshot(str(path))
+
     def colours(self, selector: str) -> int:
         """Return how many colours a canvas has."""
         canvas = f"document.querySelector({json.dumps(selector)})"

@@ -1,5 +1,6 @@
 """The pages in a real browser, on a real server, with a real scan of the simulated beamline."""
 
+import io
 import threading
 
 import numpy as np
@@ -12,6 +13,8 @@ from bluesky_powder.server import PowderServer
 from bluesky_powder.sim import Beamline, arm_scan
 from browser import Browser, until
 from derived_runs import derived_run
+from no_websockets import ProxyWithoutWebsockets
+from pattern_runs import documents_of
 
 POSITIONS, EXPOSURES, NPT = (0.0, 8.0), 4, 300
 FRAMES = EXPOSURES * len(POSITIONS)
@@ -164,6 +167,103 @@ def test_any_frame_the_sum_and_the_merge_are_chosen_by_keyboard_too(browser, ser
     until(lambda: browser.js("window.__powder.charts.pattern.plot.scales.y.distr") == 3)
     assert browser.js("window.__powder.errors") == []
     assert browser.faults() == []
+
+
+def test_patterns_are_downloaded_as_files(browser, server, scan, tmp_path):
+    run = server.client()[scan.uid]
+    browser.download_to(tmp_path / "downloads")
+    browser.open(f"{server.uri}{POWDER}run/{scan.uid}")
+    until(lambda: browser.data("shown") == f"primary {FRAMES - 1}")
+    browser.js("(document.querySelector('input[type=range]').value = 3)")
+    browser.js("document.querySelector('input[type=range]').dispatchEvent(new Event('input'))")
+    until(lambda: browser.data("shown") == "primary 2")
+    links = "[...document.querySelectorAll('.downloads a')]"
+    names = browser.js(f"{links}.map((link) => link.download)")
+    stem = f"b_CeO2_b-{scan.uid[:8]}"
+    patterns = {"merged": {"which": "merged"}, "cumulative": {}, "frame3": {"which": "frame", "frame": 3}}
+    patterns["cumulative"]["which"] = "cumulative"
+    assert names == [f"{stem}-{which}.{kind}" for which in patterns for kind in ("xye", "chi", "fxye", "h5", "csv")]
+    for row, name in enumerate(names):
+        browser.click(".downloads:not([open]) summary")
+        browser.js(f"{links}[{row}].click()")
+        file = tmp_path / "downloads" / name
+        until(lambda file=file: file.is_file() and not browser.js("document.querySelector('.downloads').open"))
+        kind = name.rpartition(".")[2]
+        expected = io.BytesIO()
+        which = patterns[name.removeprefix(f"{stem}-").rpartition(".")[0]]
+        run.export(expected, format={"h5": "nxazint"}.get(kind, kind), **which)
+        content = until(file.read_bytes)
+        assert content == expected.getvalue() if kind != "h5" else content.startswith(b"\x89HDF"), name
+    assert browser.js("window.__powder.errors") == []
+    assert browser.faults() == []
+
+
+def test_download_that_is_refused_is_told(browser, server, publisher):
+    old = store(publisher, derived_run(2, npt=20))  # of a version that kept no sums
+    browser.open(f"{server.uri}{POWDER}run/{old}")
+    until(lambda: browser.data("shown"))
+    browser.click(".downloads summary")
+    browser.click(".downloads a")
+    until(lambda: "kept intensities only" in browser.text(".downloads [role=alert]"))
+    assert browser.faults() == []
+
+
+def test_run_in_pattern_files_grows_and_is_shown_whole(browser, server):
+    documents = list(documents_of(range(1, 31)))
+    events = [k for k, (name, document) in enumerate(documents) if name == "event" and "sums" in document["data"]]
+    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, storage="file") as publisher:
+        uid = store(publisher, documents[: events[5]])
+        browser.open(f"{server.uri}{POWDER}run/{uid}")
+        until(lambda: browser.data("frames") == "5" and browser.data("numbers") == "5")
+        assert until(lambda: browser.data("status") == "live")
+        node = server.client()[uid, "primary"].base["intensity"]
+        (source,) = node.include_data_sources().data_sources()
+        assert source.mimetype == "application/x-hdf5"
+        browser.js("document.body.dataset.here = 'still'")
+        for name, document in documents[events[5] : events[20]]:
+            publisher(name, document)
+        until(lambda: browser.data("frames") == "20" and browser.data("shown") == "primary 19")
+        np.testing.assert_array_equal(
+            np.array(browser.js("[...window.__powder.curve.intensity].map((v) => v || null)"), dtype=float),
+            node.refresh().read((slice(19, 20),))[0],
+        )
+        for name, document in documents[events[20] :]:
+            publisher(name, document)
+        until(lambda: browser.data("status") == "complete")
+        until(lambda: browser.data("frames") == "30" and browser.data("numbers") == "30")
+    until(lambda: browser.js("window.__powder.data.rows.primary.intensity.mapped.size") == 30)
+    assert browser.data("here") == "still"
+    assert browser.js("window.__powder.errors") == []
+    assert browser.faults() == []
+
+
+def test_page_polls_where_websockets_are_refused(browser, server, publisher):
+    documents = list(documents_of(range(1, 9)))
+    middle = [k for k, (name, document) in enumerate(documents) if name == "event" and "sums" in document["data"]][3]
+    with ProxyWithoutWebsockets(int(server.uri.rpartition(":")[2])) as proxy:
+        uid = store(publisher, documents[:middle])
+        browser.open(f"http://127.0.0.1:{proxy.port}{POWDER}run/{uid}#api_key=sesame")
+        until(lambda: browser.data("status") == "polling")
+        assert browser.text(".status") == "updated every 2 s"
+        until(lambda: browser.data("frames") == "3" and browser.data("numbers") == "3")
+        assert proxy.refused
+        browser.js("document.body.dataset.here = 'still'")
+        for name, document in documents[middle:-1]:
+            publisher(name, document)
+        until(lambda: browser.data("frames") == "8" and browser.data("numbers") == "8")
+        browser.driver.switch_to.new_window("tab")
+        browser.open(f"http://127.0.0.1:{proxy.port}{POWDER}")
+        until(lambda: browser.data("status") == "updated every 5 s")
+        assert "running" in browser.text(f"[data-uid='{uid}']")
+        browser.driver.close()
+        browser.driver.switch_to.window(browser.driver.window_handles[0])
+        publisher(*documents[-1])
+        until(lambda: browser.data("status") == "complete")
+        assert browser.data("here") == "still"
+        assert browser.js("window.__powder.errors") == []
+        browser.open("about:blank")  # before the proxy goes
+    refused = [fault for fault in browser.faults() if "WebSocket" not in fault]
+    assert refused == []
 
 
 def test_small_and_dark_screens_do(browser, server, scan):
