@@ -23,7 +23,7 @@ PARTS = {
     "cores": "cores:cores",
     "process": "process:process",
     "documents": "documents:documents",
-    "storage": "storage:storage",
+    "serving": "serving:serving",
     "growth": "growth:growth",
 }
 

@@ -1,131 +1,122 @@
-"""From an event to a remote reader: visible by HTTP, at a subscriber, and how long a thousand patterns take to read.
+"""From an event to a remote reader: visible by HTTP, at a subscriber, how fast, and how long a thousand patterns take.
 
-``python -m benchmarks.serving`` takes about a minute; publisher, server and readers share this machine.
+Publisher and readers share this machine with the server, which has a process of its own.
 """
 
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import azimuthal as az
-from azimuthal.pattern import Conditions
-from bluesky_powder.live import follow
-from bluesky_powder.publish import TiledPublisher
-from bluesky_powder.recipe import Recipe
-from bluesky_powder.reduction.documents import DerivedRun
-from bluesky_powder.server import PowderServer
+from benchmarks.served import Served, served
+from benchmarks.storage import COUNTS, NPT, PACED, parts, published, storage
+from benchmarks.timing import REPEATS, Figure, Row, seconds
 
-NPT, LIVE, STORED, PACE = 2000, 40, 1000, 0.5
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-PONI = """\
-poni_version: 2.1
-Detector: Detector
-Detector_config: {"pixel1": 1e-3, "pixel2": 1e-3, "max_shape": [40, 50], "orientation": 3}
-Distance: 0.1
-Poni1: 0.02
-Poni2: 0.001
-Rot1: 0.0
-Rot2: 0.0
-Rot3: 0.0
-Wavelength: 1e-10
-"""
+LIVE, PACE, READ = 24, 0.4, 1000
+VISIBLE, PUSHED = 1.0, 0.1
+_POLL = 0.01
+_LONGEST = 30.0
 
 
-def patterns(count: int) -> list[az.Pattern]:
-    """Return patterns of made-up sums."""
-    rng = np.random.default_rng(0)
-    edges = np.linspace(1.0, 60.0, NPT + 1)
-    made = []
-    for _ in range(count):
-        signal = rng.poisson(1000.0, NPT).astype(float)
-        ones = np.full(NPT, 1000.0)
-        sums = np.array([ones, signal, ones, ones, signal, 2.0 * signal * signal / ones, signal])
-        made.append(az.Pattern("2th_deg", edges, sums, Conditions("bbox"), wavelength=1e-10))
-    return made
+def serving(
+    repeats: int = REPEATS,
+    live: int = LIVE,
+    paced: int = PACED,
+    counts: tuple[int, ...] = COUNTS,
+    read: int = READ,
+) -> Iterator[Row]:
+    """Yield what it takes until patterns are seen elsewhere, what it takes to store many, and to read them.
+
+    Parameters
+    ----------
+    repeats
+        Of the reading; runs are published once, each being many repeats of its patterns.
+    live
+        Events of the slow run.
+    paced, counts
+        Patterns of the runs that are stored in files.
+    read
+        Patterns of the run that is read.
+    """
+    with served() as server:
+        about = f"event of a slow scan ({NPT} bins, all sums)"
+        by_http, pushed = until_seen(server, live)
+        yield Figure(f"{about} to visible by HTTP, median", statistics.median(by_http), "ms", VISIBLE)
+        yield Figure(f"{about} to visible by HTTP, slowest, with all that begins a run", max(by_http), "ms", VISIBLE)
+        yield Figure(f"{about} to subscriber, median", statistics.median(pushed), "ms", PUSHED)
+        yield Figure(f"{about} to subscriber, 95 %", float(np.quantile(pushed, 0.95)), "ms", PUSHED)
+        yield Figure(f"{about} to subscriber, slowest", max(pushed), "ms", PUSHED)
+        yield from storage(server, paced, counts)
+        stream = server.client()[published(server, read).uid, "primary"]
+        yield Figure(f"read() of {read} patterns", statistics.median(_times(stream.read, repeats)), "s")
 
 
-class Source:
-    """A derived run that is told event by event."""
+def until_seen(server: Served, events: int) -> tuple[list[float], list[float]]:
+    """Return seconds from event to HTTP reader, and from event to subscriber, by event.
 
-    def __init__(self, emit: Callable[[str, dict[str, Any]], None]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            poni = Path(folder, "detector.poni")
-            poni.write_text(PONI)
-            sections = {"geometry": {"poni": str(poni)}, "bins": {"unit": "2th_deg", "npt": NPT, "range": [1, 60]}}
-            recipe = Recipe.model_validate({"frames": "det", **sections})
-        self.run = DerivedRun({"uid": "raw", "time": time.time()}, recipe, emit)
-        self.run.describe({"time": time.time(), "data_keys": {}})
+    Raises
+    ------
+    RuntimeError
+        If events are not seen at all.
+    """
+    from bluesky_powder.live import follow
+    from bluesky_powder.publish import TiledPublisher
+    from pattern_runs import documents_of
 
-    def tell(self, number: int, pattern: az.Pattern) -> None:
-        """Tell one pattern; the first after the axes."""
-        if number == 1:
-            self.run.axes(pattern)
-        about = {"positions": {}, "monitor": 1.0, "raw_event_uid": str(number)}
-        self.run.primary(number, time.time(), pattern, about)
-
-
-def live(server: PowderServer) -> tuple[list[float], list[float]]:
-    """Return seconds from event to HTTP reader, and from event to subscriber, by event."""
+    head, body, tail = parts(list(documents_of(range(1, events + 1), npt=NPT)))
+    sent: dict[int, float] = {}
+    arrived: dict[int, float] = {}
+    seen: list[float] = []
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, storage="events") as publisher:
-        source, told = Source(publisher), patterns(LIVE)
-        source.tell(1, told[0])
-        publisher.wait(30)
-        run, arrived, sent = server.client()[source.run.uid], {}, {}
-        seen = []
-        with follow(run, lambda update: arrived.setdefault(update.seq_num, time.perf_counter())):
-            time.sleep(2.0)
-            for number, pattern in enumerate(told[1:], 2):
-                sent[number] = time.perf_counter()
-                source.tell(number, pattern)
+        client, uid = server.client(), head[0][1]["uid"]
+
+        def send(number: int, documents: list[Any]) -> None:
+            sent[number] = time.perf_counter()
+            for document in documents:
+                publisher(*document)
+
+        send(1, head + body[0])
+        _poll(lambda: _rows(client, uid) >= 1)
+        seen.append(time.perf_counter() - sent[1])
+        publisher.wait(_LONGEST)
+        with follow(client[uid], lambda update: arrived.setdefault(update.seq_num, time.perf_counter())):
+            _poll(lambda: 1 in arrived)
+            time.sleep(2.0)  # until the subscriptions stand
+            for number, documents in enumerate(body[1:], 2):
+                send(number, documents)
                 if number % 2:
-                    table = run["primary"].base["internal"]
-                    while len(table.read(["seq_num"])) < number:
-                        time.sleep(0.002)
+                    _poll(lambda number=number: _rows(client, uid) >= number)
                     seen.append(time.perf_counter() - sent[number])
                 time.sleep(PACE)
-            source.run.stop("success", "", {})
-            publisher.wait(30)
-            time.sleep(2.0)
+            _poll(lambda: len(arrived) == len(sent))
+            for document in tail:
+                publisher(*document)
+            publisher.wait(_LONGEST)
     # Half of the events are polled for, and stand behind the polls at the server; the other half tell of pushing.
-    return seen, [arrived[number] - sent[number] for number in sent if number in arrived and not number % 2]
+    return seen, [arrived[number] - sent[number] for number in sent if not number % 2]
 
 
-def stored(server: PowderServer) -> str:
-    """Write a thousand patterns; return the uid."""
-    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, batch_size=100) as publisher:
-        source = Source(publisher)
-        for number, pattern in enumerate(patterns(50) * (STORED // 50), 1):
-            source.tell(number, pattern)
-        source.run.stop("success", "", {})
-        publisher.wait(120)
-    return source.run.uid
+def _rows(client: Any, uid: str) -> int:
+    """Return how many patterns of a run a reader gets."""
+    try:
+        return len(client[uid, "primary"].base["internal"].read(["seq_num"]))
+    except KeyError:
+        return 0  # the run, or its stream, has not begun
 
 
-def in_milliseconds(seconds: list[float]) -> str:
-    """Return median and 95 % quantile."""
-    return f"{1e3 * statistics.median(seconds):.0f} ms, 95 % {1e3 * float(np.quantile(seconds, 0.95)):.0f} ms"
+def _poll(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + _LONGEST
+    while not is_so():
+        if time.monotonic() > end:
+            raise RuntimeError("patterns are not seen by readers")
+        time.sleep(_POLL)
 
 
-def main() -> None:
-    """Print a Markdown table."""
-    with tempfile.TemporaryDirectory() as folder, PowderServer(folder) as server:
-        by_http, pushed = live(server)
-        run = server.client()[stored(server)]
-        times = []
-        for _ in range(5):
-            begun = time.perf_counter()
-            run["primary"].read()
-            times.append(time.perf_counter() - begun)
-    print(f"| what ({NPT} bins) | median, 95 % |\n|---|---|")
-    print(f"| event to visible by HTTP | {in_milliseconds(by_http)} |")
-    print(f"| event to subscriber, with all seven sums | {in_milliseconds(pushed)} |")
-    print(f"| `read()` of {STORED} patterns | {in_milliseconds(times)} |")
-
-
-if __name__ == "__main__":
-    main()
+def _times(function: Callable[[], object], repeats: int) -> list[float]:
+    return [seconds(function) for _ in range(repeats)]
