@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.handles import open_file, refresh
+from bluesky_powder.frames.handles import open_file, refresh, telling_what_is_wrong
 from bluesky_powder.frames.reach import Reach, is_special
-from bluesky_powder.frames.resources import HDF5
+from bluesky_powder.frames.stream_resource import HDF5, Resource, told_by
 
 MOST_OPEN_FILES = 16
 BLOCK = 4096
@@ -24,47 +24,27 @@ MOST_BLOCKS = 64
 """How many blocks are kept."""
 
 
-@dataclass
-class Column:
+@dataclass(kw_only=True)
+class Column(Resource):
     """One StreamResource document of a data key that holds numbers.
 
     Attributes
     ----------
-    uid, mimetype, uri, parameters
-        As in the document.
     width
         Numbers an event.
-    first
-        Index at which the file itself begins; 0 unless indices go on from an earlier file.
-    begun
-        Whether a StreamDatum of it has come.
-    begin, events
-        The index announced first, and how many have been announced.
-    row
-        Events of the stream that are in earlier files.
     """
 
-    uid: str
-    mimetype: str
-    uri: str
-    parameters: Mapping[str, Any]
     width: int
-    first: int = 0
-    begun: bool = False
-    begin: int = 0
-    events: int = 0
-    row: int = 0
 
     @classmethod
     def of(cls, document: Mapping[str, Any], data_key: Mapping[str, Any]) -> "Column":
         """Take a document, with the descriptor's entry for it."""
-        parameters = document.get("parameters") or {}
+        told = told_by(document)
+        parameters = told["parameters"]
         sizes = [size for size in data_key.get("shape") or () if isinstance(size, int)]
         many = int(parameters.get("multiplier") or parameters.get("frame_per_point") or 1)
         width = max(math.prod(sizes), 1)
-        mimetype = str(document.get("mimetype")).replace(" ", "").lower()
-        uri = str(document.get("uri"))
-        return cls(document["uid"], mimetype, uri, parameters, many if width == 1 else width)
+        return cls(**told, width=many if width == 1 else width)
 
 
 class ColumnFiles:
@@ -174,12 +154,8 @@ class _OpenFile:
         self._nodes: dict[str, tuple[h5py.Dataset, float]] = {}
         if is_special(str(path)):
             raise FramesUnavailable(f"{path} is a pipe or a device, no file")
-        try:
+        with telling_what_is_wrong(path):
             self._file = open_file(path)
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
 
     def rows(self, dataset: str, first: int, last: int, width: int) -> NDArray[np.float64]:
         """Return the rows of events from `first` to before `last`, as far as they are there, (n, width)."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.darks import Dark, DarkMean, DarkSource, HeldDark, images_only, without_dark
+from bluesky_powder.frames.darks import Dark, DarkMean, DarkSource, HeldDark, KnownDark, images_only, without_dark
 from bluesky_powder.frames.frame import Frame, Skipped, Wanted
 from bluesky_powder.frames.run import RunFrames
 from bluesky_powder.recipe import Recipe
@@ -162,7 +162,7 @@ class DarkRuns:
         return run
 
 
-class NamedDark:
+class NamedDark(KnownDark):
     """The dark of one run whose start document names a dark run.
 
     Parameters
@@ -187,14 +187,6 @@ class NamedDark:
             named = f"has {self._uid!r} as" if self._uid else "has no"
             self._reason = f"the start document {named} {key!r}, which should be the uid of a dark run"
 
-    def take(self, name: str, document: Document) -> bool:  # noqa: ARG002 - as other darks do
-        """Return False: the run's own documents have nothing to do with it."""
-        return False
-
-    def decided(self, frame: Frame) -> bool:  # noqa: ARG002
-        """Return True."""
-        return True
-
     def of(self, frame: Frame) -> DarkSource | None:  # noqa: ARG002
         """Return the dark, looked for once a run; None where nothing is to be subtracted.
 
@@ -211,10 +203,3 @@ class NamedDark:
         if self._source is None:
             without_dark(self._policy, self._reason)
         return self._source
-
-    def finish(self) -> list[str]:
-        """Return nothing."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing."""

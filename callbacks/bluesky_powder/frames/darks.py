@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
@@ -109,8 +110,32 @@ class HeldDark:
         return self.dark
 
 
-class OneDark:
-    """The same for every frame: a file, a number, or nothing.
+class KnownDark(ABC):
+    """The dark of a run whose own documents have nothing to do with it."""
+
+    def take(self, name: str, document: Any) -> bool:  # noqa: ARG002 - as other darks do
+        """Return False."""
+        return False
+
+    def decided(self, frame: Frame) -> bool:  # noqa: ARG002
+        """Return True."""
+        return True
+
+    @abstractmethod
+    def of(self, frame: Frame) -> DarkSource | None:
+        """Return the dark, the same for every frame; see `Darks.of`."""
+
+    def finish(self) -> list[str]:
+        """Return nothing."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+        return
+
+
+class OneDark(KnownDark):
+    """A file, a number, or nothing.
 
     Parameters
     ----------
@@ -125,24 +150,9 @@ class OneDark:
             variance = corrections.dark_variance
             self._dark = HeldDark("", Dark(_plane(corrections.dark), None if variance is None else _plane(variance)))
 
-    def take(self, name: str, document: Any) -> bool:  # noqa: ARG002 - as other darks do
-        """Return False: documents have nothing to do with it."""
-        return False
-
-    def decided(self, frame: Frame) -> bool:  # noqa: ARG002
-        """Return True."""
-        return True
-
     def of(self, frame: Frame) -> DarkSource | None:  # noqa: ARG002
         """Return the dark."""
         return self._dark
-
-    def finish(self) -> list[str]:
-        """Return nothing."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _plane(given: ArrayFile | float) -> NDArray[np.float64] | float:

@@ -4,14 +4,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from bluesky_powder.frames.join import MOST_WAITING, Recent
-from bluesky_powder.frames.legal import DocumentError, shown
+from bluesky_powder.frames.join import MOST_WAITING
+from bluesky_powder.frames.recent import Recent, Resources
 
 E = TypeVar("E")
 Document = Mapping[str, Any]
-
-MOST_RESOURCES = 2**14
-"""How many Resource documents are kept."""
 
 
 class Found(NamedTuple, Generic[E]):
@@ -29,7 +26,7 @@ class Datums(Generic[E]):
     """
 
     def __init__(self) -> None:
-        self._resources: Recent[str, Document] = Recent(MOST_RESOURCES)
+        self._resources = Resources()
         self._datums: OrderedDict[str, Document] = OrderedDict()
         self._used: Recent[str, Document] = Recent()
         self._waiting: OrderedDict[str, E] = OrderedDict()
@@ -64,11 +61,7 @@ class Datums(Generic[E]):
 
     def resource(self, document: Document) -> Iterator[Found[E]]:
         """Take a Resource; yield what now is together."""
-        uid = document["uid"]
-        known = self._resources.get(uid)
-        if known is not None and known != document:
-            raise DocumentError(f"its uid {shown(uid)} is that of another one; it is left out")
-        self._resources[uid] = document
+        uid = self._resources.note(document)
         for datum_id in self._without_resource.pop(uid, ()):
             if datum_id in self._waiting:
                 yield from self.ask(datum_id, self._waiting.pop(datum_id))

@@ -69,6 +69,17 @@ class Images(Protocol):
         """
 
 
+class NotHeld:
+    """Images that stay where they are until they are read."""
+
+    __slots__ = ()
+
+    @property
+    def nbytes_held(self) -> int:
+        """Nothing is held."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The images that share one raw event; usually one.
@@ -155,6 +166,19 @@ def as_images(array: NDArray[Any]) -> NDArray[Any]:
     if array.ndim != 3 or 0 in array.shape:
         raise FrameSkipped(f"the frame has shape {array.shape}; need (rows, columns) or (k, rows, columns)")
     return array
+
+
+def one_after_another(parts: Sequence[NDArray[Any]], what: str) -> NDArray[Any]:
+    """Return the images of several places, each (k, rows, columns), as those of one event.
+
+    Raises
+    ------
+    FrameSkipped
+        If they differ in shape; `what` says of what there are several.
+    """
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise FrameSkipped(f"the {what} of one event differ in shape: {', '.join(str(part.shape) for part in parts)}")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def is_image(data_key: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -141,24 +141,38 @@ class Handle:
         FramesUnavailable
             If it is not there, or cannot be opened.
         """
-        try:
-            with _LOCK:
-                stamp = Stamp.of(path)
-                handle = _OPEN.get(stamp.file)
-                if handle is None:
-                    settled = stamp.settled()
-                    handle = cls(open_file(path), stamp, settled)
-                    _OPEN[stamp.file] = handle
-                handle._users += 1
-                return handle
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
+        with telling_what_is_wrong(path), _LOCK:
+            stamp = Stamp.of(path)
+            handle = _OPEN.get(stamp.file)
+            if handle is None:
+                settled = stamp.settled()
+                handle = cls(open_file(path), stamp, settled)
+                _OPEN[stamp.file] = handle
+            handle._users += 1
+            return handle
 
 
 _LOCK = threading.RLock()
 _OPEN: dict[tuple[int, int], Handle] = {}
+
+
+@contextlib.contextmanager
+def telling_what_is_wrong(path: Path) -> Iterator[None]:
+    """Let a file that cannot be opened be one that is unavailable.
+
+    Raises
+    ------
+    FramesUnavailable
+        In place of an OSError.
+    """
+    try:
+        yield
+    except FramesUnavailable:
+        raise
+    except FileNotFoundError:
+        raise FramesUnavailable(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
 
 
 def open_file(path: Path) -> h5py.File:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
 from bluesky_powder.frames.chunks import Budget, Buffers, ChunkDamaged, ChunkMissing, Chunks, ReadAhead
-from bluesky_powder.frames.frame import as_images
+from bluesky_powder.frames.frame import NotHeld, as_images
 from bluesky_powder.frames.handles import Handle, Stamp, refresh
 from bluesky_powder.frames.patience import Patience
 
@@ -275,7 +275,7 @@ def _unwritten(path: Path, node: h5py.Dataset, row: int) -> FrameUnwritten:
 
 
 @dataclass(frozen=True, slots=True)
-class Hdf5Images:
+class Hdf5Images(NotHeld):
     """Images of one event in an HDF5 file; see `Hdf5Files.read`."""
 
     files: Hdf5Files
@@ -283,11 +283,6 @@ class Hdf5Images:
     dataset: str
     index: int
     count: int
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns)."""

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bluesky_powder.frames.frame import Images
+from bluesky_powder.frames.recent import Recent
 
-K = TypeVar("K")
 V = TypeVar("V")
-
-REMEMBERED = 4096
-"""How many events (or rows, or Datums) that were used are kept, for documents that refer to them again."""
 
 MOST_WAITING = 2**20
 """How many frames, events or rows may wait for their counterparts; beyond that the oldest make do without."""
@@ -19,24 +16,6 @@ MOST_WAITING = 2**20
 
 MOST_BYTES = 2**27
 """How many bytes of images in events may wait."""
-
-
-class Recent(Generic[K, V]):
-    """A mapping that forgets its oldest entries."""
-
-    def __init__(self, most: int = REMEMBERED) -> None:
-        self._most = most
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def __setitem__(self, key: K, value: V) -> None:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._most:
-            self._entries.popitem(last=False)
-
-    def get(self, key: K) -> V | None:
-        """Return the entry, or None."""
-        return self._entries.get(key)
 
 
 @dataclass(frozen=True, slots=True)

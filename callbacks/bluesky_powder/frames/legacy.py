@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import Images, as_images
+from bluesky_powder.frames.frame import Images, NotHeld, as_images
 from bluesky_powder.frames.reach import Reach, Whereabouts
 from bluesky_powder.frames.specs import own_handlers
 
@@ -76,14 +76,7 @@ class Handlers:
         return where.choose(local, self._path_of(resource), remote)
 
     def read(self, resource: Mapping[str, Any], datum_kwargs: Mapping[str, Any]) -> NDArray[Any]:
-        """Return the images of one Datum, (k, rows, columns).
-
-        Parameters
-        ----------
-        resource
-            The Resource document.
-        datum_kwargs
-            Of the Datum document.
+        """Read the images of one Datum, (k, rows, columns); parameters as of `images`.
 
         Raises
         ------
@@ -200,17 +193,12 @@ def _images_of(returned: Any) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class DatumImages:
+class DatumImages(NotHeld):
     """Images of one Datum document."""
 
     handlers: Handlers
     resource: Mapping[str, Any]
     datum_kwargs: Mapping[str, Any]
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns)."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import as_images
+from bluesky_powder.frames.frame import NotHeld, as_images, one_after_another
 from bluesky_powder.frames.legal import shown
 from bluesky_powder.frames.patience import Patience
 
@@ -82,7 +81,7 @@ def files_per_event(shape: Sequence[int], parameters: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class FileImages:
+class FileImages(NotHeld):
     """Images of one event in files that are read whole, one or several.
 
     Attributes
@@ -105,11 +104,6 @@ class FileImages:
     count: int
     patience: Patience
 
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
-
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns).
 
@@ -121,11 +115,7 @@ class FileImages:
             If what a file holds is no frame.
         """
         parts = [self.patience.until_read(str(path.parent), partial(self._try, path)) for path in self.paths]
-        if len({part.shape[1:] for part in parts}) > 1:
-            raise FrameSkipped(
-                f"the files of one event differ in shape: {', '.join(str(part.shape) for part in parts)}"
-            )
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return one_after_another(parts, "files")
 
     def _try(self, path: Path) -> NDArray[Any]:
         try:

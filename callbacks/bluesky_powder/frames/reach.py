@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
-from bluesky_powder.frames.frame import Images
+from bluesky_powder.frames.frame import Images, NotHeld
 from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.patience import Patience
 from bluesky_powder.frames.remote import RemoteFrames, RemoteImages
@@ -136,15 +136,10 @@ class Whereabouts:
 
 
 @dataclass(frozen=True, slots=True)
-class NoFile:
+class NoFile(NotHeld):
     """Images that are said to be in a pipe or a device, which nobody is to wait for."""
 
     path: str
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Raise FramesUnavailable."""
@@ -167,18 +162,13 @@ def _kind(path: str) -> Literal["file", "folder", "special", "nothing"]:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedImages:
+class PlacedImages(NotHeld):
     """Images of one event in a file, or where that is not on this machine, from a server; see `Whereabouts.choose`."""
 
     local: Images
     path: str
     remote: RemoteImages | None
     whereabouts: Whereabouts
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns).

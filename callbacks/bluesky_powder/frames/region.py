@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import Images, as_images
-from bluesky_powder.frames.handles import open_file
+from bluesky_powder.frames.frame import Images, NotHeld, as_images, one_after_another
+from bluesky_powder.frames.handles import open_file, telling_what_is_wrong
 from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.patience import Patience
 
@@ -45,7 +45,7 @@ def _part(part: str, text: Any) -> int | slice | EllipsisType:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionImages:
+class RegionImages(NotHeld):
     """Images of one event in a part of an HDF5 dataset.
 
     Attributes
@@ -67,11 +67,6 @@ class RegionImages:
     region: Region
     index: int
     count: int
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns).
@@ -103,16 +98,11 @@ class RegionImages:
 
     def _axes(self) -> int:
         """Return how many axes the dataset has."""
-        try:
-            with open_file(self.path) as file:
-                node = file.get(self.dataset)
-                if not isinstance(node, h5py.Dataset):
-                    raise FramesUnavailable(f"{self.path} has no dataset {self.dataset} (yet)")
-                return int(node.ndim)
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{self.path}: there is no such file") from None
-        except OSError as error:
-            raise FramesUnavailable(f"{self.path} is no readable HDF5 file: {error}") from error
+        with telling_what_is_wrong(self.path), open_file(self.path) as file:
+            node = file.get(self.dataset)
+            if not isinstance(node, h5py.Dataset):
+                raise FramesUnavailable(f"{self.path} has no dataset {self.dataset} (yet)")
+            return int(node.ndim)
 
 
 def expanded(region: Region, axes: int) -> tuple[int | slice, ...]:
@@ -176,7 +166,4 @@ class JoinedImages:
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns)."""
-        parts = [part.read() for part in self.parts]
-        if len({part.shape[1:] for part in parts}) > 1:
-            raise FrameSkipped(f"the parts of one event differ in shape: {', '.join(str(p.shape) for p in parts)}")
-        return np.concatenate(parts)
+        return one_after_another([part.read() for part in self.parts], "parts")

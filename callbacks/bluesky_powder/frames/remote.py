@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.frame import as_images
+from bluesky_powder.frames.frame import NotHeld, as_images
 from bluesky_powder.frames.patience import Patience
 
 READ_AHEAD = 2**26
@@ -53,7 +53,7 @@ class RemoteFrames(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteImages:
+class RemoteImages(NotHeld):
     """Images of one event that are elsewhere; see `RemoteFrames.read`."""
 
     remote: RemoteFrames
@@ -63,11 +63,6 @@ class RemoteImages:
     data_key: str
     index: int
     count: int
-
-    @property
-    def nbytes_held(self) -> int:
-        """Nothing is held."""
-        return 0
 
     def read(self) -> NDArray[Any]:
         """Return the images, (k, rows, columns)."""

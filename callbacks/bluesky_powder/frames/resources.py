@@ -11,12 +11,10 @@ from bluesky_powder.frames import jpeg, npy, tiff
 from bluesky_powder.frames.frame import Images, event_shape, images_per_event
 from bluesky_powder.frames.hdf5 import Hdf5Images
 from bluesky_powder.frames.numbered import FileImages, file_name, files_per_event
-from bluesky_powder.frames.reach import Reach, Whereabouts, local_path
+from bluesky_powder.frames.reach import Reach, Whereabouts
 from bluesky_powder.frames.region import JoinedImages, RegionImages, region_of
+from bluesky_powder.frames.stream_resource import HDF5, Resource, told_by
 
-__all__ = ["StreamResource", "local_path"]
-
-HDF5 = "application/x-hdf5"
 TIFF, JPEG, NPY = "image/tiff", "image/jpeg", "application/x-npy"
 _MANY = "multipart/related;type="
 _READERS: Mapping[str, tuple[str, Callable[[Path], Any]]] = {
@@ -29,56 +27,33 @@ _NPY_TEMPLATE = "%s_%d.npy"
 MOST_FILES = 10_000
 
 
-@dataclass
-class StreamResource:
+@dataclass(kw_only=True)
+class StreamResource(Resource):
     """One StreamResource document of the frames' data key.
 
     Attributes
     ----------
-    uid, data_key, mimetype, uri, parameters
+    data_key
         As in the document.
     shape
         Of an event's images, as the descriptor has it.
     count
         Images an event.
-    first
-        Index at which the file itself begins; 0 unless indices go on from an earlier file.
-    begun
-        Whether a StreamDatum of it has come.
-    begin, events
-        The index announced first, and how many have been announced.
-    row
-        Events of the stream that are in earlier files.
+    whereabouts
+        Where they were found.
     """
 
-    uid: str
     data_key: str
-    mimetype: str
-    uri: str
-    parameters: Mapping[str, Any]
     shape: tuple[int, ...]
     count: int
-    first: int = 0
-    begun: bool = False
-    begin: int = 0
-    events: int = 0
-    row: int = 0
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
 
     @classmethod
     def of(cls, document: Mapping[str, Any], data_key: Mapping[str, Any]) -> "StreamResource":
         """Take a document, with the descriptor's entry for the frames."""
-        given = document.get("parameters")
-        parameters = given if isinstance(given, Mapping) else {}
-        return cls(
-            uid=document["uid"],
-            data_key=str(document.get("data_key")),
-            mimetype=str(document.get("mimetype")).replace(" ", "").lower(),
-            uri=str(document.get("uri")),
-            parameters=parameters,
-            shape=event_shape(data_key, parameters),
-            count=images_per_event(data_key, parameters),
-        )
+        told = told_by(document)
+        shape, count = event_shape(data_key, told["parameters"]), images_per_event(data_key, told["parameters"])
+        return cls(**told, data_key=str(document.get("data_key")), shape=shape, count=count)
 
     def images(self, index: int, stream: str, reach: Reach) -> Images:
         """Return the images at an index of the stream.

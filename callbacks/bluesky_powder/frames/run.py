@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames.columns import Column, ColumnFiles, Row
 from bluesky_powder.frames.datums import Datums, Found
-from bluesky_powder.frames.frame import Frame, Images, Skipped, Wanted, images_per_event, is_image
+from bluesky_powder.frames.frame import Frame, Images, NotHeld, Skipped, Wanted, images_per_event, is_image
 from bluesky_powder.frames.held import Held
 from bluesky_powder.frames.inline import InlineImages
 from bluesky_powder.frames.join import Announced, EventNote, Join, Joined
@@ -352,14 +352,10 @@ class _Asking(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(NotHeld):
     """Images that cannot be had, whatever comes."""
 
     reason: str
-
-    @property
-    def nbytes_held(self) -> int:
-        return 0
 
     def read(self) -> NDArray[Any]:
         raise FrameSkipped(self.reason)

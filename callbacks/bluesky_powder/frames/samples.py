@@ -1,9 +1,10 @@
 """Values of another stream of the run, such as a monitor that counts faster than the detector, as they come."""
 
 import math
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames.columns import Column, ColumnFiles
@@ -68,8 +69,8 @@ class FrameTimes:
         return dict(zip(self._seq_nums, self._times, strict=True))
 
 
-class TimedSamples:
-    """Values from events, with their times.
+class _Numbered(ABC):
+    """Values that are counted: those of the event of seq_num 1 first.
 
     Attributes
     ----------
@@ -77,24 +78,52 @@ class TimedSamples:
         Values an event.
     problem
         Why they are of no use; "" where they are.
-    ordered
-        Whether the events came in the order of their times.
     """
 
     def __init__(self) -> None:
         self.width = 0
         self.problem = ""
         self._last = 0
-        self._seq_nums = array("q")
-        self._times = array("d")
-        self._values = array("d")
-        self._places: dict[int, int] | None = None
-        self.ordered = True
 
     @property
     def count(self) -> int:
         """Number of the last value, counted from 1."""
         return self._last * self.width
+
+    def numbered(self, first: int, stop: int) -> list[float]:
+        """Return the values numbered from `first` to before `stop`, counted from 0; the latest version of each.
+
+        Raises
+        ------
+        FrameSkipped
+            If one of them never came, or cannot be read.
+        """
+        events = range(first // self.width, -(-stop // self.width))
+        found = [value for event in events for value in self._of_event(event + 1)]
+        skip = first % self.width
+        return found[skip : skip + stop - first]
+
+    @abstractmethod
+    def _of_event(self, seq_num: int) -> Iterable[float]:
+        """Return the values of the latest version of an event."""
+
+
+class TimedSamples(_Numbered):
+    """Values from events, with their times.
+
+    Attributes
+    ----------
+    ordered
+        Whether the events came in the order of their times.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ordered = True
+        self._seq_nums = array("q")
+        self._times = array("d")
+        self._values = array("d")
+        self._places: dict[int, int] | None = None
 
     @property
     def latest(self) -> float:
@@ -121,23 +150,6 @@ class TimedSamples:
             self._times.append(time)
             self._values.extend(values)
 
-    def numbered(self, first: int, stop: int) -> list[float]:
-        """Return the values numbered from `first` to before `stop`, counted from 0; the latest version of each.
-
-        Raises
-        ------
-        FrameSkipped
-            If one of them never came.
-        """
-        found: list[float] = []
-        for event in range(first // self.width, -(-stop // self.width)):
-            at = self._position(event + 1)
-            if at is None:
-                raise FrameSkipped("one of its events never came")
-            found.extend(self._values[at * self.width : (at + 1) * self.width])
-        skip = first % self.width
-        return found[skip : skip + stop - first]
-
     def times(self, first: int, stop: int) -> list[float]:
         """Return the times of the events that the values with these numbers come from."""
         events = range(first // self.width, -(-stop // self.width))
@@ -154,34 +166,25 @@ class TimedSamples:
         numbers = self._seq_nums[max(start - 1, 0) : stop + 1]
         return any(after - before > 1 for before, after in zip(numbers, numbers[1:], strict=False))
 
+    def _of_event(self, seq_num: int) -> Sequence[float]:
+        at = self._position(seq_num)
+        if at is None:
+            raise FrameSkipped("one of its events never came")
+        return self._values[at * self.width : (at + 1) * self.width]
+
     def _position(self, seq_num: int) -> int | None:
         if self._places is not None:
             return self._places.get(seq_num)
         return seq_num - 1 if seq_num <= len(self._seq_nums) else None
 
 
-class FiledSamples:
-    """Values from a column in files, which have no times.
-
-    Attributes
-    ----------
-    width
-        Values an event.
-    problem
-        Why they are of no use; "" where they are.
-    """
+class FiledSamples(_Numbered):
+    """Values from a column in files, which have no times."""
 
     def __init__(self, files: ColumnFiles) -> None:
-        self.width = 0
-        self.problem = ""
+        super().__init__()
         self._files = files
         self._spans: list[tuple[range, int, Column]] = []
-        self._last = 0
-
-    @property
-    def count(self) -> int:
-        """Number of the last value, counted from 1."""
-        return self._last * self.width
 
     def add(self, seq_nums: range, indices: range, column: Column) -> None:
         """Take the rows of a StreamDatum."""
@@ -200,20 +203,7 @@ class FiledSamples:
             return
         self._spans.append((seq_nums, indices.start, column))
 
-    def numbered(self, first: int, stop: int) -> list[float]:
-        """Return the values numbered from `first` to before `stop`, counted from 0; the latest version of each.
-
-        Raises
-        ------
-        FrameSkipped
-            If one of them never came, or cannot be read.
-        """
-        events = range(first // self.width, -(-stop // self.width))
-        found = [value for event in events for value in self._row(event + 1)]
-        skip = first % self.width
-        return found[skip : skip + stop - first]
-
-    def _row(self, seq_num: int) -> Iterator[float]:
+    def _of_event(self, seq_num: int) -> Iterator[float]:
         for told, start, column in reversed(self._spans):
             if seq_num in told:
                 yield from self._files.values(column, start + seq_num - told.start)

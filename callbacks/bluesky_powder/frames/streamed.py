@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bluesky_powder.frames.columns import Column
-from bluesky_powder.frames.further import Successive
-from bluesky_powder.frames.join import MOST_WAITING, Recent
-from bluesky_powder.frames.legal import DocumentError, shown
+from bluesky_powder.frames.join import MOST_WAITING
+from bluesky_powder.frames.recent import MOST_RESOURCES, Recent, Resources
 from bluesky_powder.frames.resources import StreamResource
+from bluesky_powder.frames.stream_resource import Successive
 
 Document = Mapping[str, Any]
-
-MOST_RESOURCES = 2**14
-"""How many StreamResource documents are kept."""
 
 
 class Span(NamedTuple):
@@ -59,7 +56,7 @@ class Streamed:
     def __init__(self, stream_of: Callable[[str], str | None], role: Role) -> None:
         self._stream_of = stream_of
         self._role = role
-        self._documents: Recent[str, Document] = Recent(MOST_RESOURCES)
+        self._documents = Resources()
         self._resources: Recent[tuple[str, str], StreamResource | Column] = Recent(MOST_RESOURCES)
         self._files: defaultdict[tuple[str, str], Successive] = defaultdict(Successive)
         self._early: defaultdict[str, list[Document]] = defaultdict(list)
@@ -68,11 +65,7 @@ class Streamed:
 
     def resource(self, document: Document) -> Iterator[Span]:
         """Take a StreamResource; yield what is now together."""
-        uid = document["uid"]
-        known = self._documents.get(uid)
-        if known is not None and known != document:
-            raise DocumentError(f"its uid {shown(uid)} is that of another one; it is left out")
-        self._documents[uid] = document
+        uid = self._documents.note(document)
         early = self._early.pop(uid, [])
         self._early_count -= len(early)
         for datum in early:

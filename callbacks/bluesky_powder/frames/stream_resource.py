@@ -1,0 +1,79 @@
+"""What every StreamResource document says, and where its file begins when a data key goes on in another one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from bluesky_powder.frames.recent import Recent
+
+HDF5 = "application/x-hdf5"
+
+
+@dataclass(kw_only=True)
+class Resource:
+    """One StreamResource document, with its place among those of its data key.
+
+    Attributes
+    ----------
+    uid, mimetype, uri, parameters
+        As in the document.
+    first
+        Index at which the file itself begins; 0 unless indices go on from an earlier file.
+    begun
+        Whether a StreamDatum of it has come.
+    begin, events
+        The index announced first, and how many have been announced.
+    row
+        Events of the stream that are in earlier files.
+    """
+
+    uid: str
+    mimetype: str
+    uri: str
+    parameters: Mapping[str, Any]
+    first: int = 0
+    begun: bool = False
+    begin: int = 0
+    events: int = 0
+    row: int = 0
+
+
+class Told(TypedDict):
+    """What a `Resource` takes from its document."""
+
+    uid: str
+    mimetype: str
+    uri: str
+    parameters: Mapping[str, Any]
+
+
+def told_by(document: Mapping[str, Any]) -> Told:
+    """Return what a document says."""
+    given = document.get("parameters")
+    return {
+        "uid": document["uid"],
+        "mimetype": str(document.get("mimetype")).replace(" ", "").lower(),
+        "uri": str(document.get("uri")),
+        "parameters": given if isinstance(given, Mapping) else {},
+    }
+
+
+class Successive:
+    """Finds out where the files of one data key begin: indices go on from the file before, or start at 0 again."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._begun: Recent[str, bool] = Recent()
+        self._events = 0
+
+    def place(self, resource: Resource, indices: range) -> None:
+        """Take the indices of a StreamDatum; at the first of a resource, find out where its file begins."""
+        if not resource.begun:
+            file = f"{resource.uri} {dict(resource.parameters)}"
+            if self._next > 0 and indices.start >= self._next:
+                resource.first = 0 if self._begun.get(file) else indices.start
+            resource.begin, resource.row = indices.start, self._events
+            self._begun[file] = resource.begun = True
+        resource.events += len(indices)
+        self._events += len(indices)
+        self._next = max(self._next, indices.stop)
