@@ -6,8 +6,9 @@ depend on its size only, so that results do not depend on how many threads there
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -61,3 +62,25 @@ def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
     if len(items) <= 1 or thread_count() == 1 or getattr(_here, "inside", False):
         return [function(item) for item in items]
     return list(_pool().map(function, items))
+
+
+def ahead(function: Callable[[S], T], items: Iterable[S], most: int | None = None) -> Iterator[T]:
+    """Yield ``function(item)`` in the order of the items, while others are worked on: `most` at a time.
+
+    What it starts in turn runs in its own thread. When the iterator is closed, what was begun is waited for.
+    """
+    if thread_count() == 1 or getattr(_here, "inside", False):
+        yield from map(function, items)
+        return
+    begun: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            begun.append(_pool().submit(function, item))
+            if len(begun) >= (most or 2 * thread_count()):
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for future in begun:
+            future.cancel()
+        wait(begun)

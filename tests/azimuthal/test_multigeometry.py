@@ -178,18 +178,46 @@ def test_multigeometry_needs_bins_with_a_range_and_frames():
         _ = az.MultiGeometry(BINS).pattern
 
 
+def whole_size(angle):
+    one = integrator(angle)
+    assert one.matrix.n_bins == BINS.npt
+    return one.nbytes
+
+
 def test_integrator_cache_drops_the_least_recently_used_beyond_its_budget():
-    sizes = [integrator(angle).nbytes for angle in (0.0, 1.0, 2.0)]
-    cache = az.IntegratorCache(BINS, byte_budget=sum(sizes) - 1, splitting="no")
+    cache = az.IntegratorCache(BINS, byte_budget=sum(map(whole_size, (0.0, 1.0, 2.0))) - 1, splitting="no")
     first = cache.integrator(geometry(0.0))
-    cache.integrator(geometry(1.0))
-    assert cache.integrator(geometry(0.0)) is first
-    cache.integrator(geometry(2.0))
+    for angle in (1.0, 1.0, 0.0, 2.0):
+        cache.integrator(geometry(angle))
+    assert len(cache) == 3
+    assert cache.integrator(geometry(2.0)).nbytes == whole_size(2.0)
     assert cache.nbytes <= cache.byte_budget
     assert cache.integrator(geometry(0.0)) is first
-    assert (cache.hits, cache.misses) == (2, 3)
+    assert (cache.hits, cache.misses, cache.dropped) == (4, 3, 1)
     cache.integrator(geometry(1.0))
     assert cache.misses == 4
+
+
+def test_position_seen_once_has_no_matrix_and_gets_it_when_it_comes_back():
+    cache = az.IntegratorCache(BINS, splitting="full")
+    one = cache.integrator(geometry(3.0))
+    first = one.integrate(frame(1))
+    assert cache.nbytes == one.nbytes < 2 * SHAPE[0] * SHAPE[1] + 1, "flags of pixels, and nothing of bins"
+    assert cache.integrator(geometry(3.0)) is one
+    assert cache.nbytes == one.nbytes > 10 * SHAPE[0] * SHAPE[1]
+    assert one.integrate(frame(1)).sums.tobytes() == first.sums.tobytes()
+
+
+@pytest.mark.parametrize("given", [{"dark": 1.0}, {"mask": np.eye(*SHAPE)}])
+def test_cache_keeps_to_its_budget_when_integrators_grow_after_they_were_handed_out(given):
+    cache = az.IntegratorCache(BINS, byte_budget=3 * whole_size(0.0), splitting="no")
+    held = []
+    for k in range(60):
+        held.append(cache.integrator(geometry(0.05 * (k % 20))))
+        held[-1].integrate(frame(k), **given)
+        kept = [one for one in dict.fromkeys(held) if one in cache]
+        assert cache.nbytes == sum(one.nbytes for one in kept) <= cache.byte_budget
+        assert len(kept) == len(cache)
 
 
 def test_multigeometry_takes_a_flat_for_each_geometry():

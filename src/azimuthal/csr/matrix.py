@@ -155,6 +155,14 @@ class TiledMatrix:
 
         return cls.build(shape, n_bins, sort)
 
+    @cached_property
+    def span(self) -> slice:
+        """The bins that have entries, from the lowest to the highest."""
+        reached = [band.row_bins for band in self.bands if band.row_bins.size]
+        if not reached:
+            return slice(0, 0)
+        return slice(int(min(bins.min() for bins in reached)), int(max(bins.max() for bins in reached)) + 1)
+
     @property
     def n_pixels(self) -> int:
         """Number of pixels of the frame."""

@@ -42,8 +42,7 @@ class GridPixels:
 
     def vertices(self, code: int, factor: float) -> tuple[Floats, Floats]:
         """Return radial coordinate and azimuth of the grid of vertices: (rows + 1, columns + 1) each."""
-        one, two = self.detector.edges()
-        return self._crossings(one - self.placing.poni1, two - self.placing.poni2, code, factor)
+        return self._crossings(*self.vertex_lines(), code, factor)
 
     def corners(self, code: int, factor: float, rows: slice, columns: slice) -> tuple[Floats, Floats]:
         """Return radial coordinate and azimuth of the corners A, B, C, D of some pixels: (rows, columns, 4) each."""
@@ -67,12 +66,25 @@ class GridPixels:
         self._run(kernels.grid_to_radial, one, two, (code, factor, radial, NOTHING))
         return radial
 
+    def vertex_lines(self) -> tuple[Floats, Floats]:
+        """Return the lines between rows and between columns: (rows + 1,) and (columns + 1,), metres from the PONI."""
+        one, two = self.detector.edges()
+        return one - self.placing.poni1, two - self.placing.poni2
+
+    def centre_grid(self) -> tuple[Any, ...]:
+        """Return lines of centres and numbers of the placing, as kernels take them."""
+        return *self.centre_lines(), *self.placing.numbers
+
+    def factors(self, solid_angle: float | None, polarization: Floats, given: Corrections) -> tuple[Any, ...]:
+        """Return what kernels multiply to a normalization."""
+        sizes = (NO_NUMBERS, NO_NUMBERS) if solid_angle is None else self._relative_sizes(solid_angle)
+        return *sizes, polarization, *given.arrays
+
     def correct(
         self, solid_angle: float | None, polarization: Floats, given: Corrections, norm: Floats
     ) -> tuple[int, int]:
         """Fill the normalization; see `Corrections`."""
-        sizes = (NO_NUMBERS, NO_NUMBERS) if solid_angle is None else self._relative_sizes(solid_angle)
-        rest = (*sizes, polarization, *given.arrays, norm, given.unused)
+        rest = (*self.factors(solid_angle, polarization, given), norm, given.unused)
         return Corrections.total(self._run(kernels.grid_normalization, *self.centre_lines(), rest))
 
     def centre_lines(self) -> tuple[Floats, Floats]:

@@ -52,7 +52,7 @@ def _turn(matrix, y, x, z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _line_to_lab(line1, lines2, distance, matrix, sines, shifts, y, x, z):
+def line_to_lab(line1, lines2, distance, matrix, sines, shifts, y, x, z):
     """Fill y, x, z (n) at the crossings of one line with `lines2` (n)."""
     if shifts.size > 0:
         y[:] = line1
@@ -74,7 +74,7 @@ def _line_to_lab(line1, lines2, distance, matrix, sines, shifts, y, x, z):
 def grid_to_lab(lines1, lines2, distance, matrix, sines, shifts, start, stop, y, x, z):
     """Fill y, x, z (n1, n2) at the crossings of `lines1` (n1) and `lines2` (n2), which are relative to the PONI."""
     for i in range(start, stop):
-        _line_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, y[i], x[i], z[i])
+        line_to_lab(lines1[i], lines2, distance, matrix, sines, shifts, y[i], x[i], z[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -95,7 +95,7 @@ def grid_to_radial(lines1, lines2, distance, matrix, sines, shifts, start, stop,
         for first in range(0, lines2.size, _BLOCK):
             last = min(first + _BLOCK, lines2.size)
             y, x, z = lab[0, : last - first], lab[1, : last - first], lab[2, : last - first]
-            _line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
+            line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
             if radial.size > 0:
                 fill_radial(code, factor, y, x, z, radial[i, first:last])
             if chi.size > 0:
@@ -132,19 +132,54 @@ def grid_normalization(
         for first in range(0, lines2.size, _BLOCK):
             last = min(first + _BLOCK, lines2.size)
             out = norm[i, first:last]
-            if areas1.size > 0:
-                _fill_solid_angle(lines1[i], lines2[first:last], areas1[i], areas2[first:last], distance, out)
-            else:
-                out[:] = 1.0
+            y, x, z = lab[0, : last - first], lab[1, : last - first], lab[2, : last - first]
             if polarization.size > 0:
-                y, x, z = lab[0, : last - first], lab[1, : last - first], lab[2, : last - first]
-                _line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
-                multiply_polarization(y, x, z, polarization, out)
-            if skipped.size > 0:
-                row = skipped[i, first:last]
-                negative1 += _multiply(flat[i, first:last], row, out) if flat.size > 0 else 0
-                negative2 += _multiply(absorption[i, first:last], row, out) if absorption.size > 0 else 0
-                _leave_out(row, out, unused[i, first:last])
+                line_to_lab(lines1[i], lines2[first:last], distance, matrix, sines, shifts, y, x, z)
+            row = lines1[i], lines2[first:last], distance, y, x, z
+            areas = areas1[i : i + 1], areas2[first:last]
+            if skipped.size == 0:
+                multiply_corrections(row, areas, polarization, out)
+                continue
+            planes = row_of(flat, i, first, last), row_of(absorption, i, first, last)
+            here, no_use = skipped[i, first:last], unused[i, first:last]
+            negative = normalize_line(row, areas, polarization, planes, here, no_use, out)
+            negative1 += negative[0]
+            negative2 += negative[1]
+    return negative1, negative2
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def row_of(plane, i, first, last):
+    """Return columns first..last of row i of a plane; of one without elements, none."""
+    return plane[i, first:last] if plane.size > 0 else plane.reshape(-1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def multiply_corrections(row, areas, polarization, out):
+    """Fill the product (n) of solid angle and polarization of pixels of a row.
+
+    ``row`` holds the row's line, those of the pixels, the distance, and y, x and z of the pixels' centres, which the
+    polarization needs; ``areas`` the factors of pixels' areas, (1) and (n), or none of either.
+    """
+    line1, lines2, distance, y, x, z = row
+    if areas[0].size > 0:
+        _fill_solid_angle(line1, lines2, areas[0][0], areas[1], distance, out)
+    else:
+        out[:] = 1.0
+    if polarization.size > 0:
+        multiply_polarization(y, x, z, polarization, out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def normalize_line(row, areas, polarization, planes, skipped, unused, out):
+    """Fill the normalization (n) of pixels of a row, and which are no use: see `finish`.
+
+    ``planes`` are flat and absorption, (n) or none; the rest is as for `multiply_corrections`.
+    """
+    multiply_corrections(row, areas, polarization, out)
+    negative1 = _multiply(planes[0], skipped, out) if planes[0].size > 0 else 0
+    negative2 = _multiply(planes[1], skipped, out) if planes[1].size > 0 else 0
+    _leave_out(skipped, out, unused)
     return negative1, negative2
 
 

@@ -70,6 +70,10 @@ class Geometry:
                 raise GeometryError(f"{key} must be positive, in metres, not {value!r}")
         self._parallax_table()
 
+    def __hash__(self) -> int:
+        """Return a hash of the numbers: cheap, for there are few detectors to each."""
+        return hash((self.distance, self.poni1, self.poni2, self.rot1, self.rot2, self.rot3, self.wavelength))
+
     @classmethod
     def from_poni(cls, path: str | Path, shape: tuple[int, int] | None = None) -> "Geometry":
         """Read a PONI file of version 1, 2, 2.1 or 3.
@@ -282,6 +286,21 @@ class Geometry:
         norm, unused = np.empty(self.shape), np.empty(self.shape, np.bool_)
         negative = self.pixels.correct(scale, numbers, Corrections(flat, absorption, skipped, unused), norm)
         return norm, unused, negative
+
+    def normalization_factors(
+        self, solid_angle: SolidAngle | None, polarization: tuple[float, float] | None, given: Corrections
+    ) -> tuple[Any, ...]:
+        """Return what :meth:`normalization` multiplies, as kernels over a grid of pixels take it.
+
+        Raises
+        ------
+        GeometryError
+            As :meth:`normalization`; also if the pixels are no grid.
+        """
+        pixels = self.pixels
+        if not isinstance(pixels, GridPixels):
+            raise GeometryError(f"detector {self.detector.name!r}: its pixels are no grid")
+        return pixels.factors(self._solid_angle_scale(solid_angle), _polarization_numbers(polarization), given)
 
     def _parallax_table(self) -> tuple[Floats, Floats]:
         if not self.parallax:

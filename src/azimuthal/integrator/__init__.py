@@ -1,6 +1,6 @@
 """Frames in, patterns out: one geometry, one set of bins, one treatment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack
 
@@ -12,7 +12,7 @@ from azimuthal.bins import AzimuthalBins, RadialBins
 from azimuthal.csr import TiledMatrix, kernels
 from azimuthal.csr.vectors import WIDTH
 from azimuthal.geometry import Geometry
-from azimuthal.integrator.corrections import at_least_zero, digest_of, normalization, polarization_pair
+from azimuthal.integrator.corrections import at_least_zero, digest_of, polarization_pair
 from azimuthal.integrator.frame import (
     NO_DUMMY,
     Dummy,
@@ -26,7 +26,8 @@ from azimuthal.integrator.frame import (
     kernel_frame,
     of_frame,
 )
-from azimuthal.integrator.shares import check_bins, share_pixels
+from azimuthal.integrator.preparation import Preparation, shared_edges
+from azimuthal.integrator.shares import check_bins
 from azimuthal.integrator.summing import NO_MASK, NOTHING, Corrections, Summing, Totals
 from azimuthal.outliers.rules import ClipModel, FrameKeywords
 from azimuthal.pattern import SUMS, Cake, Conditions, Pattern
@@ -115,12 +116,11 @@ class Integrator:
         skipped = np.array(detector.mask)
         if mask is not None:
             skipped |= checked_mask("mask", mask, self.shape)
-        norm, unused = normalization(geometry, self._conditions, flat, absorption, skipped)
         self._key = geometry, digest_of(mask, flat, absorption)
-        self._static_masked = int(np.count_nonzero(unused))
-        self._edges = self.bins.edges
-        matrix = share_pixels(geometry, self.bins, azimuth, splitting, unused)
-        self._summing = Summing(matrix, norm.ravel(), self.gain, self.read_noise)
+        self._edges = shared_edges(self.bins)
+        noise = self.gain, self.read_noise
+        how = geometry, self.bins, azimuth, self._conditions
+        self._preparation = Preparation(*how, (flat, absorption), skipped, *noise)
 
     @property
     def key(self) -> IntegratorKey:
@@ -129,8 +129,12 @@ class Integrator:
 
     @property
     def matrix(self) -> TiledMatrix:
-        """Shares of the pixels."""
+        """Shares of the pixels, built at first need: at the second frame."""
         return self._summing.matrix
+
+    @property
+    def _summing(self) -> Summing:
+        return self._preparation.summing
 
     @property
     def conditions(self) -> Conditions:
@@ -140,17 +144,26 @@ class Integrator:
     @property
     def masked_pixels(self) -> int:
         """Pixels that no frame can use: gaps, mask, unusable flat."""
-        return self._static_masked
+        return self._preparation.unused
 
     @property
     def used_pixels(self) -> NDArray[np.bool_]:
         """Which pixels, flat, have a share in any bin."""
-        return self.matrix.used
+        return self._preparation.used_pixels
+
+    @property
+    def span(self) -> slice:
+        """The radial bins that pixels reach; a cake's are all taken for that."""
+        return self._preparation.span if self.azimuth is None else slice(None)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays that this integrator keeps."""
-        return self._summing.nbytes + self._edges.nbytes
+        """Bytes of the arrays that this integrator keeps so far."""
+        return self._preparation.nbytes
+
+    def when_grown(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, without arguments, by whatever thread has just made `nbytes` larger."""
+        self._preparation.when_grown(tell)
 
     @property
     def normalization(self) -> NDArray[np.float64]:
@@ -355,13 +368,15 @@ class Integrator:
         if dark is None and dark_variance is None and variance is None:
             masked = NO_MASK if mask is None else checked_mask("mask", mask, self.shape).ravel()
             values, low, high = self.kernel_frame(frame)
-            sums, lost = self._summing.raw(values.ravel(), masked, low, high)
-            return self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
+            flat = values.ravel()
+            first = self._preparation.first(flat, masked, low, high)
+            sums, lost = first or self._summing.raw(flat, masked, low, high)
+            return self.pattern_of(_scaled(sums, monitor), self.masked_pixels + lost)
         checked = self.corrected_frame(frame, dark, dark_variance, variance, mask)
         corrections = Corrections(checked[4], checked[5], checked[6], np.array([monitor]))
         flat, masked, low, high = checked[:4]
         sums, lost = self._summing.corrected(flat, masked, low, high, corrections)
-        return self.pattern_of(sums, self._static_masked + lost)
+        return self.pattern_of(sums, self.masked_pixels + lost)
 
     def corrected_frame(
         self,
@@ -448,13 +463,16 @@ class Integrator:
 
     def _patterns_of(self, results: list[tuple[NDArray[np.float64], int]], monitors: Sequence[float]) -> list[Any]:
         return [
-            self.pattern_of(_scaled(sums, monitor), self._static_masked + lost)
+            self.pattern_of(_scaled(sums, monitor), self.masked_pixels + lost)
             for (sums, lost), monitor in zip(results, monitors, strict=True)
         ]
 
 
 def _scaled(sums: NDArray[np.float64], monitor: float) -> NDArray[np.float64]:
     """Return sums that were made for a monitor of 1 as they are for another one."""
-    sums[[kernels.W, kernels.A]] *= monitor
+    if monitor == 1.0:
+        return sums
+    sums[kernels.W] *= monitor
+    sums[kernels.A] *= monitor
     sums[kernels.Q] *= monitor * monitor
     return sums

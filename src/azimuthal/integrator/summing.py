@@ -40,6 +40,54 @@ class Corrections:
 
 
 @dataclass(frozen=True, eq=False)
+class Weighted:
+    """What the geometry alone says about the bins that pixels reach, and what a frame takes away from that.
+
+    Attributes
+    ----------
+    n_bins
+        How many bins there are.
+    span
+        Those that pixels reach.
+    constants
+        (bins of the span, 4), N, W, Q and the sum of c^2 of all pixels.
+    lost
+        Likewise, of the pixels that are left out; None where there are none.
+    """
+
+    n_bins: int
+    span: slice
+    constants: Floats
+    lost: Floats | None = None
+
+    def complete(
+        self, signal: Floats, gain: float, read_noise: float, frames: int = 1
+    ) -> tuple[Floats, NDArray[np.bool_] | None]:
+        """Make all seven sums, (7, bins), of V, A, B and P of counts, (bins of the span, 4).
+
+        Tells which bins, (bins,), lost most, if any: there the difference of two large numbers has cost digits.
+        """
+        weights = self.constants if self.lost is None else self.constants - self.lost
+        everything = np.zeros((len(SUMS), self.n_bins))
+        sums = everything[:, self.span]
+        for row, column in zip((kernels.V, kernels.A, kernels.B, kernels.P), signal.T, strict=True):
+            sums[row] = column
+        for row, column in zip((kernels.N, kernels.W, kernels.Q), weights.T[:3], strict=True):
+            sums[row] = column
+        if gain != 1.0:
+            sums[kernels.P] *= gain
+        if read_noise:
+            sums[kernels.P] += frames * read_noise**2 * weights[:, 3]
+        if self.lost is None:
+            return everything, None
+        # N is exact (shares are multiples of 2**-24), so an emptied bin is exactly 0.
+        sums[:, sums[kernels.N] == 0.0] = 0.0
+        poor = np.zeros(self.n_bins, np.bool_)
+        poor[self.span] = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self.constants[:, 0])
+        return everything, poor if poor.any() else None
+
+
+@dataclass(frozen=True, eq=False)
 class Totals:
     """Counts summed over frames, which a batch adds its frames to.
 
@@ -88,9 +136,9 @@ class Summing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        constants = self.constants.nbytes if "constants" in self.__dict__ else 0
-        return self.matrix.nbytes + self.norm.nbytes + constants
+        """Bytes of the arrays, those of `constants` too, which any frame will need."""
+        span = self.matrix.span
+        return self.matrix.nbytes + self.norm.nbytes + 4 * self.norm.itemsize * (span.stop - span.start)
 
     def raw(
         self, frame: NDArray[Any], masked: NDArray[np.bool_], low: Any, high: Any, frames: int = 1
@@ -106,10 +154,10 @@ class Summing:
             common = (*band.arrays, matrix.shape, frame, masked, low, high)
             return sums, lost_sums, kernels.add_frame(*common, self.norm, matrix.used, sums, lost_sums)
 
-        parts = self._over_bands(add)
+        parts, span = self._over_bands(add), matrix.span
         lost = sum(part[2] for part in parts)
-        lost_sums = _add_up([part[1][0] for part in parts]) if lost else None
-        sums, poor = self._complete(_add_up([part[0] for part in parts]), lost_sums, frames)
+        lost_sums = add_up([part[1][0, span] for part in parts]) if lost else None
+        sums, poor = self._complete(add_up([part[0][span] for part in parts]), lost_sums, frames)
         if poor is not None:
             sums[:, poor] = self.corrected(frame, masked, low, high, Corrections(), frames)[0][:, poor]
         return sums, lost
@@ -140,20 +188,22 @@ class Summing:
             kernels.add_batch(*common, self.norm, matrix.used, sums, lost_sums, lost, *into, total_sums, room)
             return sums, lost_sums, lost, total_sums
 
-        parts = self._over_bands(add)
+        parts, span = self._over_bands(add), matrix.span
         lost = np.sum([part[2] for part in parts], axis=0)
-        sums = _add_up([part[0] for part in parts]).reshape(matrix.n_bins, 4, WIDTH)
+        cut = slice(span.start * 4 * WIDTH, span.stop * 4 * WIDTH)
+        sums = add_up([part[0][cut] for part in parts]).reshape(-1, 4, WIDTH)
         results = []
         for f in range(WIDTH):
-            lost_sums = _add_up([part[1][f] for part in parts]) if lost[f] else None
+            lost_sums = add_up([part[1][f, span] for part in parts]) if lost[f] else None
             complete, poor = self._complete(sums[:, :, f], lost_sums, 1)
             if poor is not None:
                 complete[:, poor] = self.corrected(frames[f], hidden[f], low, high, Corrections())[0][:, poor]
             results.append((complete, int(lost[f])))
         if totals is not None and totals.follow:
-            sums = _add_up([part[3] for part in parts]).reshape(matrix.n_bins, 4, WIDTH)
+            sums = add_up([part[3][cut] for part in parts]).reshape(-1, 4, WIDTH)
+            rare = None if totals.rare_weights is None else totals.rare_weights[span]
             for f in range(WIDTH):
-                totals.sums.append(self._complete(sums[:, :, f], totals.rare_weights, totals.frames + f + 1)[0])
+                totals.sums.append(self._complete(sums[:, :, f], rare, totals.frames + f + 1)[0])
         return results
 
     def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[Floats, bool]:
@@ -165,9 +215,9 @@ class Summing:
             kernels.weigh_flagged(*band.arrays, matrix.shape, self.norm, pixels, sums)
             return sums[0]
 
-        lost = _add_up(self._over_bands(add))
-        left = self.constants[:, 0] - lost[:, 0]
-        return lost, bool(((left > 0) & (left < 0.5 * self.constants[:, 0])).any())
+        lost, every = add_up(self._over_bands(add)), self.constants[:, 0]
+        left = every - lost[matrix.span, 0]
+        return lost, bool(((left > 0) & (left < 0.5 * every)).any())
 
     def corrected(
         self,
@@ -189,7 +239,7 @@ class Summing:
             return sums, kernels.add_prepared(*common, *how, matrix.used, sums)
 
         parts = self._over_bands(add)
-        return np.ascontiguousarray(_add_up([part[0] for part in parts]).T), sum(part[1] for part in parts)
+        return np.ascontiguousarray(add_up([part[0] for part in parts]).T), sum(part[1] for part in parts)
 
     def some(self, pixels: NDArray[np.int64], counts: NDArray[np.int64], monitor: Floats) -> Floats:
         """Sum counts of some pixels, by their numbers, each with its own monitor: all seven sums, (7, bins)."""
@@ -202,47 +252,30 @@ class Summing:
             kernels.add_some(*band.arrays, self.matrix.shape, *common, sums)
             return sums
 
-        return np.ascontiguousarray(_add_up(self._over_bands(add)).T)
+        return np.ascontiguousarray(add_up(self._over_bands(add)).T)
 
     @cached_property
     def constants(self) -> Floats:
-        """N, W, Q and the sum of c^2 over all entries, (bins, 4): what a frame takes away that leaves all out."""
+        """N, W, Q and the sum of c^2 over all entries, (bins of the matrix's span, 4)."""
         matrix = self.matrix
 
         def add(band: Band) -> Floats:
             sums = np.zeros((matrix.n_bins, 4))
             kernels.add_constants(*band.arrays, matrix.shape, self.norm, sums)
-            return sums
+            return sums[matrix.span]
 
-        return _add_up(self._over_bands(add))
+        return add_up(self._over_bands(add)).copy()  # not a view of all bins
 
     def _complete(self, signal: Floats, lost: Floats | None, frames: int) -> tuple[Floats, NDArray[np.bool_] | None]:
-        """Make all seven sums, (7, bins), of V, A, B, P (bins, 4) and what is lost of the constants.
-
-        Tells which bins lost most, if any: there the difference of two large numbers has cost digits.
-        """
-        weights = self.constants if lost is None else self.constants - lost
-        sums = np.empty((len(SUMS), len(signal)))
-        for row, column in zip((kernels.V, kernels.A, kernels.B, kernels.P), signal.T, strict=True):
-            sums[row] = column
-        for row, column in zip((kernels.N, kernels.W, kernels.Q), weights.T[:3], strict=True):
-            sums[row] = column
-        if self.gain != 1.0:
-            sums[kernels.P] *= self.gain
-        if self.read_noise:
-            sums[kernels.P] += frames * self.read_noise**2 * weights[:, 3]
-        if lost is None:
-            return sums, None
-        # N is exact (shares are multiples of 2**-24), so an emptied bin is exactly 0.
-        sums[:, sums[kernels.N] == 0.0] = 0.0
-        poor = (sums[kernels.N] > 0) & (sums[kernels.N] < 0.5 * self.constants[:, 0])
-        return sums, poor if poor.any() else None
+        """Make all seven sums; see `Weighted`."""
+        weighted = Weighted(self.matrix.n_bins, self.matrix.span, self.constants, lost)
+        return weighted.complete(signal, self.gain, self.read_noise, frames)
 
     def _over_bands(self, function: Callable[[Band], Any]) -> list[Any]:
         return threads.each(function, self.matrix.bands)
 
 
-def _add_up(parts: Sequence[Floats]) -> Floats:
+def add_up(parts: Sequence[Floats]) -> Floats:
     """Add the sums of bands, in their order."""
     total = parts[0]
     for part in parts[1:]:

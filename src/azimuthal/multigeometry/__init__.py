@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from azimuthal.geometry import Geometry
 from azimuthal.integrator.frame import as_frames, checked_monitors, of_frame
 from azimuthal.multigeometry.cache import IntegratorCache
 from azimuthal.multigeometry.mean_frame import MeanFrames
-from azimuthal.pattern import Pattern, union
+from azimuthal.pattern import Pattern, RunningUnion
 
 __all__ = ["IntegratorCache", "MeanFrames", "MultiGeometry"]
 
@@ -55,13 +54,13 @@ class MultiGeometry:
         self.integrators = IntegratorCache(bins, byte_budget=byte_budget, solid_angle=solid_angle, **keywords)
         self._room: dict[str, Any] = {"byte_budget": byte_budget, "scratch": scratch}
         self.mean_frames = MeanFrames(**self._room)
-        self._pattern: Pattern | None = None
+        self._union: RunningUnion[Any] = RunningUnion()
 
     def renewed(self) -> Self:
         """Return a merger without frames that shares this one's integrators: for another scan of the same positions."""
         made = copy(self)
         made.mean_frames = MeanFrames(**self._room)
-        made._pattern = None  # noqa: SLF001  our own class
+        made._union = RunningUnion()  # noqa: SLF001  our own class
         return made
 
     def add(
@@ -98,7 +97,7 @@ class MultiGeometry:
         if stack.ndim == 3 and all(value is None for value in given.values()):
             plain, _ = self.mean_frames.integrate(integrator, stack, checked_monitors(monitor, len(stack)))
             for pattern in plain:
-                self._take_in(pattern)
+                self._union.add(pattern, integrator.span)
             return plain
         patterns = integrator.integrate(stack, monitor=monitor, **given)
         if not isinstance(patterns, list):
@@ -146,13 +145,11 @@ class MultiGeometry:
                 return error  # those before it are to be merged first
 
         patterns: list[Pattern] = []
-        numbered = enumerate(exposures)
-        while some := list(islice(numbered, 4 * threads.thread_count())):
-            for done in threads.each(integrate, some):
-                if isinstance(done, Exception):
-                    raise done
-                self._merge(*done, given)
-                patterns.append(done[3])
+        for done in threads.ahead(integrate, enumerate(exposures)):
+            if isinstance(done, Exception):
+                raise done
+            self._merge(*done, given)
+            patterns.append(done[3])
         return patterns
 
     @property
@@ -164,9 +161,10 @@ class MultiGeometry:
         FrameError
             If no frame was added.
         """
-        if self._pattern is None:
+        if not self._union.patterns:
             raise FrameError("merge: no frame was added")
-        return self._pattern
+        merged: Pattern = self._union.pattern
+        return merged
 
     @property
     def mean_frame_pattern(self) -> Pattern:
@@ -175,7 +173,4 @@ class MultiGeometry:
 
     def _merge(self, integrator: Any, frame: Any, monitor: Any, pattern: Pattern, given: dict[str, Any]) -> None:
         self.mean_frames.add(integrator, frame, monitor=float(monitor), pattern=pattern, **given)
-        self._take_in(pattern)
-
-    def _take_in(self, pattern: Pattern) -> None:
-        self._pattern = pattern if self._pattern is None else union((self._pattern, pattern))
+        self._union.add(pattern, integrator.span)

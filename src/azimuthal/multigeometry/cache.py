@@ -1,8 +1,13 @@
-"""Integrators by geometry, under a byte budget: a goniometer comes back to its positions."""
+"""Integrators by geometry, under a byte budget: a goniometer comes back to its positions.
+
+A position seen once is a small integrator; when it is asked for again it gets its matrix, and its size is noted anew.
+"""
 
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from numpy.typing import ArrayLike
 
@@ -52,15 +57,20 @@ class IntegratorCache:
         self._building: dict[IntegratorKey, threading.Lock] = {}
         self._integrators: OrderedDict[IntegratorKey, Integrator] = OrderedDict()
         self._sizes: dict[IntegratorKey, int] = {}
+        self._total = 0
 
     def __len__(self) -> int:
         """Return the number of integrators kept."""
         return len(self._integrators)
 
+    def __contains__(self, integrator: object) -> bool:
+        """Tell whether an integrator is kept."""
+        return isinstance(integrator, Integrator) and self._integrators.get(integrator.key) is integrator
+
     @property
     def nbytes(self) -> int:
         """Bytes that the kept integrators occupy."""
-        return sum(self._sizes.values())
+        return self._total
 
     def integrator(self, geometry: Geometry, flat: ArrayLike | None = None) -> Integrator:
         """Return the integrator of `geometry`, built at first need.
@@ -93,16 +103,39 @@ class IntegratorCache:
             if known is not None:
                 self.hits += 1
                 self._integrators.move_to_end(key)
-                self._sizes[key] = known.nbytes  # what is computed at first need has grown it
-                return known
-            self.misses += 1
+            else:
+                self.misses += 1
+        if known is not None:
+            _ = known.matrix  # whoever comes back needs it; and its size is known before it is used
+            with self._lock:
+                if self._integrators.get(key) is known:
+                    self._note_size(key)  # what is computed at first need has grown it
+            return known
         keywords = self._keywords if flat is None else {**self._keywords, "flat": flat}
         made = Integrator(key[0], self.bins, **keywords)
         with self._lock:
             self._integrators[key] = made
-            self._sizes[key] = made.nbytes
-            while len(self._integrators) > 1 and self.nbytes > self.byte_budget:
-                oldest, _ = self._integrators.popitem(last=False)
-                del self._sizes[oldest]
-                self.dropped += 1
+            self._note_size(key)
+        made.when_grown(partial(_note_growth, ref(self), key, ref(made)))
         return made
+
+    def _note_size(self, key: IntegratorKey) -> None:
+        """Note what an integrator occupies, and drop others to keep to the budget; the lock is held."""
+        size = self._integrators[key].nbytes
+        self._total += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        while len(self._integrators) > 1 and self._total > self.byte_budget:
+            oldest = next(known for known in self._integrators if known != key)
+            del self._integrators[oldest]
+            self._total -= self._sizes.pop(oldest)
+            self.dropped += 1
+
+
+def _note_growth(cache: "ref[IntegratorCache]", key: IntegratorKey, grown: "ref[Integrator]") -> None:
+    """Note that an integrator has become larger, if the cache still has it."""
+    here = cache()
+    if here is None:
+        return
+    with here._lock:  # noqa: SLF001  our own class
+        if here._integrators.get(key) is grown():  # noqa: SLF001
+            here._note_size(key)  # noqa: SLF001

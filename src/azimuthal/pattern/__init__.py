@@ -11,7 +11,7 @@ from azimuthal.pattern.spottiness import (
     independent_frames_from,
 )
 from azimuthal.pattern.store import load_pattern
-from azimuthal.pattern.sums import SUMS, BinnedSums, Conditions, ErrorModel, union
+from azimuthal.pattern.sums import SUMS, BinnedSums, Conditions, ErrorModel, RunningUnion, union
 
 __all__ = [
     "SUMS",
@@ -22,6 +22,7 @@ __all__ = [
     "ErrorModel",
     "Grade",
     "Pattern",
+    "RunningUnion",
     "SpottinessNumbers",
     "grade",
     "independent_frames",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ ROUNDING = 2.0**-49
 """Part of the sum of squares below which a variance is the rounding of its terms: 8 times that of float64."""
 
 T = TypeVar("T", bound="BinnedSums")
+
+_EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
@@ -286,23 +288,82 @@ def union(patterns: Iterable[T]) -> T:
     MergeError
         If there is nothing to merge, or patterns differ in what must agree; the message names it.
     """
-    parts = list(patterns)
-    if not parts:
-        raise MergeError("union: no patterns given")
-    first = parts[0]
-    sums = np.array(first.sums)
-    for number, part in enumerate(parts[1:], 2):
-        difference = first.difference_from(part)
-        if difference:
-            raise MergeError(f"union: pattern {number} cannot be merged with the first one: {difference}")
-        sums += part.sums
-    wavelengths = {part.wavelength for part in parts}
-    return first._replace(
-        sums=sums,
-        gain=max(part.gain for part in parts),
-        masked_pixels=sum(part.masked_pixels for part in parts),
-        wavelength=wavelengths.pop() if len(wavelengths) == 1 else None,
-    )
+    merged: RunningUnion[T] = RunningUnion()
+    for part in patterns:
+        merged.add(part)
+    return merged.pattern
+
+
+class RunningUnion(Generic[T]):
+    """A union that grows pattern by pattern, with the bits of `union`; it can be read at any moment.
+
+    Attributes
+    ----------
+    patterns
+        How many there are in it.
+    """
+
+    def __init__(self) -> None:
+        self.patterns = 0
+        self._first: T | None = None
+        self._sums: Array = np.empty(0)
+        self._read = False  # a pattern has the array: others are added to a copy
+        self._gain = 0.0
+        self._masked_pixels = 0
+        self._wavelengths: set[float | None] = set()
+        self._merged: T | None = None
+
+    def add(self, pattern: T, span: slice = _EVERYTHING) -> None:
+        """Add a pattern.
+
+        Parameters
+        ----------
+        pattern
+            Like all others in unit, edges and treatment.
+        span
+            Radial bins outside of which it is known to be empty.
+
+        Raises
+        ------
+        MergeError
+            If it differs in what must agree, which the message names; nothing is changed.
+        """
+        if self._first is None:
+            self._first, self._sums, self._read = pattern, pattern.sums, True
+        else:
+            difference = self._first.difference_from(pattern)
+            if difference:
+                number = self.patterns + 1
+                raise MergeError(f"union: pattern {number} cannot be merged with the first one: {difference}")
+            if self._read:
+                self._sums, self._read = self._sums.copy(), False
+            self._sums[..., span] += pattern.sums[..., span]
+        self.patterns += 1
+        self._gain = max(self._gain, pattern.gain)
+        self._masked_pixels += pattern.masked_pixels
+        self._wavelengths.add(pattern.wavelength)
+        self._merged = None
+
+    @property
+    def pattern(self) -> T:
+        """The union so far.
+
+        Raises
+        ------
+        MergeError
+            If there is nothing in it.
+        """
+        if self._first is None:
+            raise MergeError("union: no patterns given")
+        if self._merged is None:
+            self._read = True
+            self._merged = self._first._replace(
+                sums=self._sums,
+                gain=self._gain,
+                masked_pixels=self._masked_pixels,
+                wavelength=next(iter(self._wavelengths)) if len(self._wavelengths) == 1 else None,
+            )
+        return self._merged
 
 
 SAME_EDGE = 1e-10
@@ -311,6 +372,8 @@ SAME_EDGE = 1e-10
 
 def edges_difference(what: str, one: Array, two: Array) -> str | None:
     """Name the first difference between two sets of edges, None where there is none beyond rounding."""
+    if one is two or np.array_equal(one, two):
+        return None
     if one.shape != two.shape:
         return f"{what} differ ({one.size - 1} and {two.size - 1} bins)"
     different = np.abs(one - two) > SAME_EDGE * np.diff(one).min()

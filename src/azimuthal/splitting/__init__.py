@@ -153,7 +153,7 @@ def share_full(
         Where the radial unit has no azimuth.
     """
     skip = np.ascontiguousarray(skipped).ravel()
-    where = (corners.radial, corners.azimuth, *corners.layout, poles.array)
+    where = (corners.radial, corners.azimuth, corners.layout, poles.array)
     return TiledMatrix.build(
         skipped.shape,
         edges.size - 1,

@@ -169,21 +169,96 @@ def shares_of_line(r, x, n, first, many, inside, edges, room, after):
             after[k, j] = rounded if rounded < QUANTA else QUANTA
 
 
+@njit(nogil=True, cache=True)
+def tile_room(edges):
+    """Return what `share_tile` writes to: entries of a tile, which grow, and its scratch."""
+    entries = (
+        np.empty(4 * TILE_PIXELS, np.uint16),
+        np.empty(4 * TILE_PIXELS, np.int32),
+        np.empty(4 * TILE_PIXELS, np.float32),
+    )
+    corners = np.empty((4, TILE_COLUMNS)), np.empty((4, TILE_COLUMNS))
+    spans = np.empty(TILE_COLUMNS), np.empty(TILE_COLUMNS)
+    flags = np.empty(TILE_COLUMNS, np.bool_), np.empty(TILE_COLUMNS, np.bool_)
+    numbers = np.empty(TILE_COLUMNS, np.int64), np.empty(TILE_COLUMNS, np.int64)
+    areas = np.empty((20, TILE_COLUMNS)), np.empty((MOST_IN_LINE, TILE_COLUMNS))
+    outlines = np.empty(8), np.empty(8), np.empty(edges.size)
+    return entries, (corners, spans, flags, numbers, areas, outlines)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def full_tiles(
-    first_row,
-    last_row,
-    shape,
-    skipped,
-    radial,
-    azimuth,
-    row_stride,
-    column_stride,
-    offsets,
-    poles,
-    edges,
-    used,
-):
+def share_tile(box, columns, unused, where, radial, azimuth, layout, poles, edges, used, entries, scratch):
+    """Share the pixels of a tile, line by line; return how many entries that are, and the entries.
+
+    Parameters
+    ----------
+    box
+        The tile's first and last + 1 row and column.
+    unused
+        Flat bool; pixel (i, j) of the tile is at ``where[0] + i * where[1] + j``.
+    where
+        These two numbers, and where the first corner of the tile's first pixel is in `radial` and `azimuth`.
+    radial, azimuth, layout
+        Corners, and how they follow each other; see `Corners`.
+    used
+        (pixels,) bool, is set where a pixel has a share.
+    entries
+        Number of the pixel in the tile, bin and share of each, in the order of the pixels.
+    """
+    r0, r1, c0, c1 = box
+    unused_start, unused_stride, start = where
+    row_stride, column_stride, offsets = layout
+    local, bins, shares = entries
+    (r, x), (low, high), (plain, inside), (first, many), (room, after), (line, chi, area) = scratch
+    front, back = poles[0], poles[2]
+    bottom, top = edges[0], edges[edges.size - 1]
+    per_unit = (edges.size - 1) / (top - bottom)
+    width, n = c1 - c0, 0
+    for i in range(r1 - r0):
+        base, flags = start + i * row_stride, unused_start + i * unused_stride
+        load_corners(radial, base, width, column_stride, offsets, r)
+        load_corners(azimuth, base, width, column_stride, offsets, x)
+        spans_of_line(r, x, width, front, back, low, high, plain)
+        for j in range(width):
+            corner = base + j * column_stride
+            if not plain[j] and winds_around_beam(radial, azimuth, corner, offsets, front, back, chi):
+                low[j], high[j] = reach_to_beam(low[j], high[j], front, poles[1], back)
+            first[j], many[j] = (0, 0) if unused[flags + j] else bins_between(low[j], high[j], edges, per_unit)
+            used[(r0 + i) * columns + c0 + j] = many[j] > 0
+        needed = n
+        for j in range(width):
+            inside[j] = (low[j] >= bottom) & (high[j] <= top)
+            needed += many[j]
+        if needed > local.size:
+            local, bins, shares = grown(local, needed), grown(bins, needed), grown(shares, needed)
+        shares_of_line(r, x, width, first, many, inside, edges, room, after)
+        for j in range(width):
+            m = many[j]
+            if m == 0:
+                continue
+            for k in range(m):
+                local[n + k] = i * TILE_COLUMNS + j
+                bins[n + k] = first[j] + k
+            if m == 1 and inside[j]:
+                shares[n] = 1.0
+            elif plain[j] and m <= after.shape[0] and np.isfinite(room[19, j]):
+                before = 0.0
+                for k in range(m - inside[j]):
+                    shares[n + k] = (after[k, j] - before) * (1.0 / QUANTA)
+                    before = after[k, j]
+                if inside[j]:
+                    shares[n + m - 1] = (QUANTA - before) * (1.0 / QUANTA)
+            else:
+                corner, span = base + j * column_stride, (low[j], high[j])
+                pixel = (radial, azimuth, corner, offsets, front, back)
+                total = winding_areas(*pixel, *span, edges, first[j], m, line, chi, area)
+                store_shares(area, m, first[j], total, inside[j], bins, shares, n)
+            n += m
+    return n, (local, bins, shares)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def full_tiles(first_row, last_row, shape, skipped, radial, azimuth, layout, poles, edges, used):
     """Share the pixels in rows first_row..last_row of tiles by the area of their quadrilateral over each bin.
 
     ``used`` is set where a pixel has a share. Returns the arrays of a `Band`.
@@ -196,76 +271,15 @@ def full_tiles(
     tile_ptr = np.zeros(tiles + 1, np.int64)
     row_bins, row_ptr = np.empty(4 * TILE_PIXELS, np.int32), np.zeros(4 * TILE_PIXELS + 1, np.int64)
     counts, n_rows = np.zeros(edges.size - 1, np.int64), 0
-    local, bins = np.empty(4 * TILE_PIXELS, np.uint16), np.empty(4 * TILE_PIXELS, np.int32)
-    shares, found = np.empty(4 * TILE_PIXELS, np.float32), np.empty(4 * TILE_PIXELS, np.int32)
-    area, line, chi = np.empty(edges.size), np.empty(8), np.empty(8)
-    front, back = poles[0], poles[2]
-    r, x = np.empty((4, TILE_COLUMNS)), np.empty((4, TILE_COLUMNS))
-    room, after = np.empty((20, TILE_COLUMNS)), np.empty((MOST_IN_LINE, TILE_COLUMNS))
-    low, high = np.empty(TILE_COLUMNS), np.empty(TILE_COLUMNS)
-    plain, inside = np.empty(TILE_COLUMNS, np.bool_), np.empty(TILE_COLUMNS, np.bool_)
-    first, many = np.empty(TILE_COLUMNS, np.int64), np.empty(TILE_COLUMNS, np.int64)
-    bottom, top = edges[0], edges[edges.size - 1]
-    per_unit = (edges.size - 1) / (top - bottom)
+    entries, scratch = tile_room(edges)
+    found = np.empty(entries[0].size, np.int32)
     for t in range(tiles):
-        r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
-        n = 0
-        width = c1 - c0
-        for i in range(r0, r1):
-            base = i * row_stride + c0 * column_stride
-            load_corners(radial, base, width, column_stride, offsets, r)
-            load_corners(azimuth, base, width, column_stride, offsets, x)
-            spans_of_line(r, x, width, front, back, low, high, plain)
-            for j in range(width):
-                where, at = base + j * column_stride, i * columns + c0 + j
-                if not plain[j] and winds_around_beam(radial, azimuth, where, offsets, front, back, chi):
-                    low[j], high[j] = reach_to_beam(low[j], high[j], front, poles[1], back)
-                first[j], many[j] = (0, 0) if skipped[at] else bins_between(low[j], high[j], edges, per_unit)
-                used[at] = many[j] > 0
-            needed = n
-            for j in range(width):
-                inside[j] = (low[j] >= bottom) & (high[j] <= top)
-                needed += many[j]
-            if needed > local.size:
-                local, bins = grown(local, needed), grown(bins, needed)
-                shares, found = grown(shares, needed), grown(found, needed)
-            shares_of_line(r, x, width, first, many, inside, edges, room, after)
-            for j in range(width):
-                m = many[j]
-                if m == 0:
-                    continue
-                for k in range(m):
-                    local[n + k] = (i - r0) * TILE_COLUMNS + j
-                    bins[n + k] = first[j] + k
-                if m == 1 and inside[j]:
-                    shares[n] = 1.0
-                elif plain[j] and m <= after.shape[0] and np.isfinite(room[19, j]):
-                    before = 0.0
-                    for k in range(m - inside[j]):
-                        shares[n + k] = (after[k, j] - before) * (1.0 / QUANTA)
-                        before = after[k, j]
-                    if inside[j]:
-                        shares[n + m - 1] = (QUANTA - before) * (1.0 / QUANTA)
-                else:
-                    where = base + j * column_stride
-                    total = winding_areas(
-                        radial,
-                        azimuth,
-                        where,
-                        offsets,
-                        front,
-                        back,
-                        low[j],
-                        high[j],
-                        edges,
-                        first[j],
-                        m,
-                        line,
-                        chi,
-                        area,
-                    )
-                    store_shares(area, m, first[j], total, inside[j], bins, shares, n)
-                n += m
+        box = tile_box(first_row * across + t, across, rows, columns)
+        where = box[0] * columns + box[2], columns, box[0] * layout[0] + box[2] * layout[1]
+        common = (radial, azimuth, layout, poles, edges, used)
+        n, entries = share_tile(box, columns, skipped, where, *common, entries, scratch)
+        local, bins, shares = entries
+        found = grown(found, n)
         row_bins, row_ptr = grown(row_bins, n_rows + n), grown(row_ptr, n_rows + n + 1)
         out_pixels, out_shares = grown(out_pixels, row_ptr[n_rows] + n), grown(out_shares, row_ptr[n_rows] + n)
         n_rows = close_tile(n, local, bins, shares, counts, found, row_bins, row_ptr, n_rows, out_pixels, out_shares)

@@ -43,6 +43,52 @@ def find_bin(x, edges):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def bins_of_line(x, unused, edges, bins):
+    """Write the bin of each value of a line, -1 where it is unused or out of range."""
+    last, bottom, top = edges.size - 2, edges[0], edges[edges.size - 1]
+    per_unit = (last + 1) / (top - bottom)
+    # More than rounding can do to edges and quotients: a quotient farther than this from whole numbers has its bin.
+    close = 2.0**-48 * (per_unit * max(abs(bottom), abs(top)) + (last + 1))
+    doubtful = False
+    for j in range(x.size):
+        inside = (not unused[j]) & (x[j] >= bottom) & (x[j] <= top)
+        place = (x[j] - bottom) * per_unit if inside else 0.5
+        k = np.int32(place)
+        part = place - k
+        doubtful |= (part < close) | (part > 1.0 - close)
+        bins[j] = k if inside else -1
+    if doubtful:
+        for j in range(x.size):
+            if bins[j] >= 0:
+                bins[j] = bin_inside(x[j], edges, bottom, per_unit, last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def whole_line(centres, unused, used, edges, first, n, local, bins):
+    """Append the pixels of a line, numbers from `first` on, to the n entries of a tile; return how many there are then.
+
+    ``used`` is set where a centre is in range. There must be room for the whole line.
+    """
+    width = centres.size
+    here = bins[n : n + width]
+    bins_of_line(centres, unused, edges, here)
+    many = 0
+    for j in range(width):
+        used[j] = here[j] >= 0
+        many += np.int64(here[j] >= 0)
+    if many == width:
+        for j in range(width):
+            local[n + j] = first + j
+        return n + width
+    for j in range(width):
+        k = here[j]
+        local[n] = first + j
+        bins[n] = k  # not behind what is read
+        n += k >= 0
+    return n
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
     """Put each pixel in rows first_row..last_row of tiles, whole, into the bin of its centre.
 
@@ -60,22 +106,13 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
         np.empty(TILE_PIXELS, np.int32),
         np.empty(TILE_PIXELS, np.int32),
     )
-    last, bottom, top = edges.size - 2, edges[0], edges[edges.size - 1]
-    per_unit = (last + 1) / (top - bottom)
     for t in range(tiles):
         r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
         n = 0
         for i in range(r0, r1):
-            for j in range(c0, c1):
-                at = i * columns + j
-                x = centres[at]
-                k = -1
-                if not skipped[at] and bottom <= x <= top:
-                    k = bin_inside(x, edges, bottom, per_unit, last)
-                used[at] = k >= 0
-                local[n] = (i - r0) * TILE_COLUMNS + j - c0
-                bins[n] = k
-                n += k >= 0
+            at, end = i * columns + c0, i * columns + c1
+            line = centres[at:end], skipped[at:end], used[at:end]
+            n = whole_line(*line, edges, (i - r0) * TILE_COLUMNS, n, local, bins)
         row_bins, row_ptr = grown(row_bins, n_rows + n), grown(row_ptr, n_rows + n + 1)
         n_rows = close_tile(n, local, bins, no_shares, counts, found, row_bins, row_ptr, n_rows, out_pixels, no_shares)
         tile_ptr[t + 1] = n_rows
