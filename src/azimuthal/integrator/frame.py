@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,7 @@ class Dummy:
         return centre - (delta or 0.0), centre + (delta or 0.0)
 
 
+@lru_cache(maxsize=256, typed=True)
 def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple[int, int]:
     limits = np.iinfo(dtype)
     if not math.isfinite(value) or value != int(value):

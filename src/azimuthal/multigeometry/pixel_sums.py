@@ -22,10 +22,13 @@ NOT_EXACT = "remove: these sums are not whole numbers, so a frame cannot be take
 class PixelSums:
     """Sums of signal, variance and monitors over frames, for the pixels that the integrator uses.
 
-    The integrator is handed to every call rather than kept: it is larger than the sums.
+    The integrator is handed to every call rather than kept: it is larger than the sums. A first frame of counts is kept
+    as it came, and becomes sums when there is a second one: most positions of a goniometer have no other.
 
     Attributes
     ----------
+    first
+        (pixels,) that frame, not in the sums yet; None once it is.
     signal
         (pixels,) int64 while every signal was a whole number, else float64.
     variance
@@ -40,10 +43,12 @@ class PixelSums:
         Left out pixels, summed over the frames.
     """
 
-    ARRAYS = ("signal", "variance", "missing", "missed")
+    ARRAYS = ("first", "signal", "variance", "missing", "missed")
 
     def __init__(self, pixels: int) -> None:
-        self.signal: NDArray[Any] = np.zeros(pixels, np.int64)
+        self._pixels = pixels
+        self.first: NDArray[Any] | None = None
+        self.signal: NDArray[Any] = np.empty(0, np.int64)
         self.variance: NDArray[np.float64] | None = None
         self.missing: NDArray[np.float64] | None = None
         self.missed: NDArray[np.int64] | None = None
@@ -63,7 +68,7 @@ class PixelSums:
     def set_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Set the arrays, None where there is none."""
         for name in self.ARRAYS:
-            setattr(self, name, arrays.get(name))
+            setattr(self, name, arrays.get(name, np.empty(0, np.int64) if name == "signal" else None))
         self._weighed = None
 
     def add(
@@ -89,6 +94,37 @@ class PixelSums:
         """
         if sign < 0 and monitor not in self.monitors:
             raise FrameError(f"remove: no frame with monitor {monitor!r} was added for this geometry")
+        if sign > 0 and not given and not self.monitors and self._keep_first(integrator, frame):
+            self.monitors.append(monitor)
+            return
+        self._begin(integrator, used)
+        self._change(integrator, used, sign, monitor, frame, given)
+
+    def _keep_first(self, integrator: Integrator, frame: ArrayLike) -> bool:
+        """Keep a first frame of counts, as it is; False where it is not that simple."""
+        values, _, _ = integrator.kernel_frame(frame)
+        if values.dtype.kind not in "ui" or values.dtype != np.asarray(frame).dtype:
+            return False
+        self.first = values.flatten()
+        return True
+
+    def _begin(self, integrator: Integrator, used: NDArray[np.bool_]) -> None:
+        """Have sums, of the first frame if one was kept."""
+        if self.signal.size != self._pixels:
+            self.signal = np.zeros(self._pixels, np.int64)
+        if self.first is not None:
+            first, self.first = self.first.reshape(integrator.shape), None
+            self._change(integrator, used, 1, self.monitors.pop(), first, {})
+
+    def _change(
+        self,
+        integrator: Integrator,
+        used: NDArray[np.bool_],
+        sign: int,
+        monitor: float,
+        frame: ArrayLike,
+        given: dict[str, Any],
+    ) -> None:
         if not (not given and self.variance is None and self._add_counts(integrator, used, sign, monitor, frame)):
             self._add_corrected(integrator, used, sign, monitor, frame, given)
         if sign > 0:
@@ -113,6 +149,7 @@ class PixelSums:
         patterns, means
             Of the frames; and, with `follow`, of the sums after each, with the bits of `pattern`.
         """
+        self._begin(integrator, used)
         missed = np.empty(0, np.int64) if self.missed is None else self.missed
         if self.variance is not None or self.signal.dtype != np.int64 or (missed.size and integrator.read_noise > 0):
             return None
@@ -162,6 +199,7 @@ class PixelSums:
 
     def pattern(self, integrator: Integrator) -> Any:
         """Integrate the sums into a Pattern, or Cake."""
+        self._begin(integrator, integrator.used_pixels)
         total = math.fsum(self.monitors)
         if self.variance is None:
             seldom = None
