@@ -230,7 +230,7 @@ class Detector:
 
         return read_detector(cls, Path(path))
 
-    @property
+    @cached_property
     def uniform(self) -> bool:
         """Whether all pixels are equal rectangles on one plane."""
         return self.corners is None and all(axis.uniform(n) for axis, n in zip(self.layout, self._full(), strict=True))
@@ -240,7 +240,7 @@ class Detector:
         """Whether all pixels lie in the plane z = 0."""
         return self.corners is None or not bool(np.any(self.corners.array[..., 0]))
 
-    @property
+    @cached_property
     def contiguous(self) -> bool:
         """Whether neighbouring pixels share their edges, so that a grid of vertices describes them all."""
         return self.corners is None and all(
@@ -273,6 +273,11 @@ class Detector:
         DetectorError
             For a detector that is described by corners.
         """
+        first, second = self._spans
+        return first.copy(), second.copy()
+
+    @cached_property
+    def _spans(self) -> tuple[Floats, Floats]:
         if self.corners is not None:
             raise DetectorError(f"detector {self.name!r}: its pixels are no grid, ask for its corners")
         reverse = _reversed_axes(self.orientation)

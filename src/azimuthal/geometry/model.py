@@ -1,7 +1,8 @@
 """The geometry: a frozen description of where the detector is, and the arrays that follow from it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,16 @@ class Geometry:
 
     def __hash__(self) -> int:
         """Return a hash of the numbers: cheap, for there are few detectors to each."""
-        return hash((self.distance, self.poni1, self.poni2, self.rot1, self.rot2, self.rot3, self.wavelength))
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the fields, and nothing that was worked out from them."""
+        return {key.name: getattr(self, key.name) for key in fields(self)}
+
+    @cached_property
+    def _hash(self) -> int:
+        wavelength = self.wavelength or 0.0
+        return hash((self.distance, self.poni1, self.poni2, self.rot1, self.rot2, self.rot3, wavelength))
 
     @classmethod
     def from_poni(cls, path: str | Path, shape: tuple[int, int] | None = None) -> "Geometry":
@@ -126,7 +136,7 @@ class Geometry:
         matrix: Floats = about3 @ about2 @ about1
         return np.ascontiguousarray(matrix)
 
-    @property
+    @cached_property
     def pixels(self) -> GridPixels | FreePixels:
         """The pixels, ready to be computed with."""
         table = self._parallax_table()
