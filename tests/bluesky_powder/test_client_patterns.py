@@ -5,12 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
+from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 from tiled.queries import Key
 
 import azimuthal as az
-from bluesky_powder.client import find, search
+from bluesky_powder.client import columns, find, search, spottiness
 from bluesky_powder.client.powder_run import PowderRun
 from bluesky_powder.errors import DerivedRunError, ExportError
+from bluesky_powder.live import follow
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.server import PowderServer
 from derived_runs import derived_run
@@ -61,6 +64,17 @@ def truth(tmp_path_factory):
         az.Integrator(arm.geometry(pos=position), bins, splitting="bbox", solid_angle="absolute").integrate(frame)
         for position, frame in zip(POSITIONS, images(len(POSITIONS)), strict=True)
     ]
+
+
+@pytest.fixture
+def process_that_used_v2():
+    """Do what asking any catalog of runs for its ``v2`` does: all clients of the process give other classes then."""
+    Container.discover_clients_from_entrypoints()
+    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
+    usual = clients["BlueskyRun"]
+    clients.set("BlueskyRun", lambda: BlueskyRunV2)
+    yield
+    clients.set("BlueskyRun", lambda: usual)
 
 
 def assert_same(pattern, expected):
@@ -133,6 +147,29 @@ def test_recipe_raw_run_and_plot(client, run, runs, raw):
     assert type(found["primary"]).__module__.startswith("bluesky_tiled_plugins")
     pytest.importorskip("matplotlib")
     assert len(run.plot().get_axes()) > 2
+
+
+@pytest.mark.usefixtures("process_that_used_v2")
+def test_runs_are_read_whichever_version_of_runs_the_process_uses(client, runs, raw, truth):
+    run = client[runs["in events"].start["uid"]]
+    assert_same(run.merged, az.union(truth))
+    assert list(run.spottiness.index) == [1, 2, 3, 4]
+    assert run.patterns["intensity"].dims == ("time", "radial")
+    found = client[runs["clipped"].start["uid"]].raw
+    assert found.start["uid"] == raw[0][1]["uid"]
+    # A client without ours, as where this package is not installed with its entry points, or of that version itself.
+    for other in (run.v2, BlueskyRunV2(run.context, item=run.item, structure_clients=client.structure_clients)):
+        assert not isinstance(other, PowderRun)
+        np.testing.assert_array_equal(columns(other, "primary")["intensity"], run.patterns["intensity"].values)
+        assert list(spottiness(other).seq_num) == [1, 2, 3, 4]
+        assert_same(PowderRun.of(other).pattern(2), truth[1])
+        updates = []
+        with follow(other, updates.append) as following:
+            assert following.wait(60)
+        assert_same(updates[3].pattern, truth[3])
+    for none in (found, client, None):
+        with pytest.raises(DerivedRunError, match="is no derived run"):
+            PowderRun.of(none)
 
 
 def test_runs_are_found_by_raw_uid_sample_and_grade(client, runs):

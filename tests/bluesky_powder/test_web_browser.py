@@ -273,6 +273,11 @@ def test_small_and_dark_screens_do(browser, server, scan):
         browser.open(f"{server.uri}{POWDER}{path}")
         until(lambda path=path: browser.data("shown") if path else browser.text("tbody tr"))
         assert browser.js("document.documentElement.scrollWidth") <= 400
+    browser.click(".downloads summary")
+    left, right = browser.js(
+        "(({left, right}) => [left, right])(document.querySelector('.menu').getBoundingClientRect())"
+    )
+    assert 0 <= left < right <= 400
     assert browser.js("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 29)"
     browser.size(1280, 1200)
     browser.prefer("light")

@@ -4,7 +4,7 @@ import copy
 from functools import partial
 from operator import getitem
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xarray as xr
@@ -41,6 +41,21 @@ class PowderRun(BlueskyRunV3):
         clients = OneShotCachedMap({name: partial(lookup, name) for name in structure_clients})
         clients.set("BlueskyEventStream", lambda: PowderStream)
         super().__init__(context, item=item, structure_clients=clients, **keywords)
+
+    @classmethod
+    def of(cls, run: Any) -> Self:
+        """Return the run of any client of it: Tiled gives others where a process asked for other versions of runs.
+
+        Raises
+        ------
+        DerivedRunError
+            If it is not a derived run.
+        """
+        if isinstance(run, cls):
+            return run
+        if not any(getattr(spec, "name", None) == "PowderRun" for spec in getattr(run, "specs", ())):
+            raise DerivedRunError(f"{run!r} is no derived run; give one, such as catalog[uid]")
+        return cls(run.context, item=run.item, structure_clients=run.structure_clients)
 
     @property
     def patterns(self) -> xr.Dataset:

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from azimuthal.pattern import Pattern
-from bluesky_powder.errors import DerivedRunError
 from bluesky_powder.live.rows import Rows
 from bluesky_powder.live.socket import Closed, Stream
 
@@ -196,9 +195,7 @@ def follow(client: Any, callback: Callable[[Update], Any]) -> Following:
     """
     from bluesky_powder.client.powder_run import PowderRun
 
-    if not isinstance(client, PowderRun):
-        raise DerivedRunError(f"{client!r} is no derived run; give one, such as catalog[uid]")
-    return Following(client, callback)
+    return Following(PowderRun.of(client), callback)
 
 
 def _key(values: Mapping[str, Any]) -> tuple[int, str]:
