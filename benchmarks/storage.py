@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 RATE = 200.0
 PACED, COUNTS = 2000, (100, 1000, 5000)
 NPT = 2000
-_POLL = 0.1
+_POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def published(server: Served, count: int, rate: float | None = None) -> Stored:
     from bluesky_powder.publish import TiledPublisher
     from pattern_runs import documents_of
 
-    before = _catalog_bytes(server.directory)
+    client, before = server.client(), _catalog_bytes(server.directory)
     documents = list(documents_of(range(1, 21), npt=NPT, announced=max(count, 500)))
     head, body, tail = parts(documents)
     uid = documents[0][1]["uid"]
     reader = Reader(server, uid)
-    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
+    with TiledPublisher(client, spool=server.spool) as publisher:
         if rate is not None:
             reader.start()
         begin = time.perf_counter()
@@ -108,7 +108,7 @@ def published(server: Served, count: int, rate: float | None = None) -> Stored:
             raise RuntimeError(f"not stored: {publisher.state}")
         end = time.perf_counter()
         late = reader.stop() if rate is not None else []
-    rows = server.client()[uid, "primary"].base["intensity"].shape[0]
+    rows = client[uid, "primary"].base["intensity"].shape[0]
     if rows != count:
         raise RuntimeError(f"{rows} of {count} patterns are in Tiled")
     return Stored(uid, count, end - begin, _catalog_bytes(server.directory) - before, late)

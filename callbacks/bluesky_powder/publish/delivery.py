@@ -180,7 +180,8 @@ class Delivery:
 
     def _find_folder(self) -> None:
         assert self._filing is not None  # noqa: S101 - where arrays may go to a file there is one
-        folder = self._folder or shared_folder(self._client, self._run)
+        axes = (self._writer.array("axes", key) for key in ("radial", "radial_edges"))
+        folder = self._folder or shared_folder([each for each in axes if each is not None], self._run)
         if folder is None:
             logger.info("run %s: the server's storage is not on this machine, so its arrays stay in events", self._run)
             self._filing = None
@@ -191,7 +192,7 @@ class Delivery:
         """Hold the first row that Tiled gives to the one in the file."""
         if self._served:
             return
-        node = self._client[self._run, stream].base[key]
+        node = self._writer.array(stream, key)
         # Not by the client's own way, which would try a server's refusal for 45 s.
         answer = node.context.http_client.get(
             node.item["links"]["full"], params={"slice": str(row)}, headers={"Accept": "application/octet-stream"}

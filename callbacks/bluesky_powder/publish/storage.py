@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
@@ -78,19 +78,19 @@ class Choice:
         return bool(self._stamps) and now - self._stamps[0] >= PATIENCE
 
 
-def shared_folder(client: Any, run: str) -> Path | None:
+def shared_folder(arrays: Iterable[Any], run: str) -> Path | None:
     """Return the folder of a run that server and this process both have; None where there is none.
 
-    The server has stored the run's axes already, and tells in which file. If that is a file here as well, it may read
-    what is put beside it.
+    Parameters
+    ----------
+    arrays
+        Clients of arrays that the server has stored, with their data sources: it tells in which files. If those are
+        files here as well, it may read what is put beside them.
+    run
+        Uid of the run.
     """
-    for name in ("radial", "radial_edges"):
-        try:
-            node = client[run, "axes"].base[name]
-            sources = node.include_data_sources().data_sources() or []
-        except (KeyError, AttributeError):
-            continue
-        for source in sources:
+    for array in arrays:
+        for source in array.data_sources() or []:
             for asset in source.assets:
                 folder = _here(str(asset.data_uri), run)
                 if folder is not None:

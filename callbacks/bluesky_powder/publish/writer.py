@@ -14,7 +14,8 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
     """Return what takes the documents of one run, (name, document), and the writer behind it.
 
     TiledWriter itself writes events one by one, or in batches of a fixed size whose rest waits for the run's end; and
-    event-model's RunRouter in it turns errors at a run's start into warnings. Its two parts have neither.
+    event-model's RunRouter in it turns errors at a run's start into warnings. Its two parts have neither. The writer
+    has two methods more: `flush`, and `array(stream, key)`, the client of an array that it has begun, or None.
 
     Parameters
     ----------
@@ -30,14 +31,21 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
             super().start(_with_tags_that_can_be_given(doc))
 
         def flush(self) -> None:
-            # Files first: readers go by the rows of the table.
-            for document in self._external_data_cache.values():
-                self._write_external_data(document)
-            self._external_data_cache.clear()
-            for stream, rows in self._internal_data_cache.items():
+            # Stream after stream, as readers wait for the first; files before rows, as readers go by the table's rows.
+            for stream in dict.fromkeys(node.item["id"] for node in self._desc_nodes.values()):
+                for uid, document in list(self._external_data_cache.items()):
+                    if self._desc_nodes[document["descriptor"]].item["id"] == stream:
+                        self._write_external_data(document)
+                        del self._external_data_cache[uid]
+                rows = self._internal_data_cache[stream]
                 if rows:
                     self._write_internal_data(rows, desc_node=self._desc_nodes[stream])
                     rows.clear()
+
+        def array(self, stream: str, key: str) -> Any:
+            # As it was when its node was made, so without asking the server.
+            found = self._internal_arrays.get(f"{stream}/{key}")
+            return self._sres_nodes.get(f"{stream}_{key}") if found is None else found
 
     # Short arrays go to zarr too: as table cells they would come back as text.
     writer = Writer(client.include_data_sources(), batch_size=BY_HAND, max_array_size=0)
