@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,20 @@ def shared_data() -> Path:
 def shared_reference() -> Path:
     """Return the folder of reference files that stands beside a checkout; skip where there is none."""
     return _beside_the_checkout("reference", "reference files")
+
+
+@pytest.fixture
+def process_that_used_v2() -> Iterator[None]:
+    """Do what asking any catalog of runs for its ``v2`` does: all clients of the process give other classes then."""
+    from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
+    from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
+
+    Container.discover_clients_from_entrypoints()
+    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
+    usual = clients["BlueskyRun"]
+    clients.set("BlueskyRun", lambda: BlueskyRunV2)
+    yield
+    clients.set("BlueskyRun", lambda: usual)
 
 
 def _beside_the_checkout(name: str, what: str) -> Path:

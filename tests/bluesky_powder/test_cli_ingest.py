@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
-from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
-from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 
 from azimuthal import Integrator, RadialBins
 from bluesky_powder.client import connect, find, spottiness
@@ -47,17 +45,6 @@ def table(output, positions=0):
     """Return the numbers of the printed table, a row for each frame, without frame and positions."""
     rows = [line.split() for line in output.splitlines() if re.match(r"\s+\d+\s+[-\d.]+\s", line)]
     return [[float(cell) for cell in row[1 + positions :]] for row in rows]
-
-
-@pytest.fixture
-def process_that_used_v2():
-    """Do what asking any catalog of runs for its ``v2`` does: all clients of the process give other classes then."""
-    Container.discover_clients_from_entrypoints()
-    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
-    usual = clients["BlueskyRun"]
-    clients.set("BlueskyRun", lambda: BlueskyRunV2)
-    yield
-    clients.set("BlueskyRun", lambda: usual)
 
 
 def uid_in(output, which):

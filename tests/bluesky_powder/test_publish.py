@@ -184,9 +184,9 @@ def test_queue_that_overflows_says_so_in_log_failures_and_stop(client, tmp_path,
     stalled = threading.Event()
     append = Journal.append
 
-    def slowly(self, name, document):
+    def slowly(self, *entry):
         stalled.wait(30)
-        append(self, name, document)
+        append(self, *entry)
 
     monkeypatch.setattr(Journal, "append", slowly)
     documents = list(raw_run([1.0, 2.0, 3.0, 4.0]))

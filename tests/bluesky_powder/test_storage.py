@@ -15,6 +15,7 @@ from tiled.client import from_uri
 
 import gsasii
 from bluesky_powder.publish import TiledPublisher, read_journal
+from bluesky_powder.publish.filing import Filing
 from bluesky_powder.publish.journal import Journal
 from bluesky_powder.publish.pattern_file import PatternFile
 from bluesky_powder.publish.storage import Choice, shared_folder
@@ -171,6 +172,45 @@ def test_storage_can_be_forced_and_changes_no_number(client, tmp_path):
         assert_whole(client, uid, seq_nums)
 
 
+@pytest.mark.usefixtures("process_that_used_v2")
+@pytest.mark.parametrize("storage", ["events", "file"])
+def test_runs_are_stored_and_read_whichever_version_of_runs_the_process_uses(client, tmp_path, storage):
+    with TiledPublisher(client, spool=tmp_path, storage=storage) as publisher:
+        uid = publish(publisher, documents_of(range(1, 4), merges=True))
+        assert publisher.wait(60)
+        assert publisher.failures == ()
+    assert_whole(client, uid, range(1, 4))
+    np.testing.assert_array_equal(client[uid].pattern(3).sums, pattern(3).sums)
+
+
+def test_files_follow_what_the_documents_say_of_their_patterns(tmp_path):
+    documents = list(documents_of(range(1, 3)))
+    (about,) = [
+        document["data_keys"]["sums"]
+        for name, document in documents
+        if name == "descriptor" and document["name"] == "primary"
+    ]
+    about["gain"] = 4.0
+    about["conditions"] = {**about["conditions"], "splitting": "no", "outliers": "sigma_clip 5"}
+    filing = Filing(tmp_path, documents[0][1])
+    kinds = []
+    for name, document in documents:
+        filing.learn_axes(name, document)
+        filing.take(name, document)
+        kinds.append(filing.kind)
+    list(filing.flush())
+    filing.close()
+    assert kinds[0] is None
+    assert (kinds[-1].gain, kinds[-1].conditions.splitting, kinds[-1].conditions.outliers) == (
+        4.0,
+        "no",
+        "sigma_clip 5",
+    )
+    for stream in ("primary", "cumulative"):
+        with h5py.File(tmp_path / f"{documents[0][1]['uid']}.{stream}.h5") as file:
+            assert "/entry/data/I_errors" in file
+
+
 def test_folder_that_the_server_may_not_read_leaves_the_run_with_events(client, tmp_path, caplog):
     with TiledPublisher(client, spool=tmp_path / "spool", folder=tmp_path / "elsewhere") as publisher:
         uid = publish(publisher, documents_of(range(1, 9)))
@@ -186,9 +226,10 @@ def test_storage_on_another_machine_is_not_taken_for_ours(client, tmp_path, monk
     with TiledPublisher(client, spool=tmp_path) as publisher:
         uid = publish(publisher, documents_of(range(1, 3)))
         assert publisher.wait(60)
-    assert shared_folder(client, uid).name == uid
+    stored = [client[uid, "axes"].base["radial"].include_data_sources()]
+    assert shared_folder(stored, uid).name == uid
     monkeypatch.setattr(Path, "exists", lambda _: False)
-    assert shared_folder(client, uid) is None
+    assert shared_folder(stored, uid) is None
 
 
 def test_run_left_by_a_killed_process_is_adopted_once_under_its_uid(client, tmp_path):

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from azimuthal import Pattern
-from azimuthal.pattern import Conditions
+from azimuthal.pattern import SUMS as PATTERN_SUMS
+from bluesky_powder.client.rebuild import SUMS, PatternKind
+from bluesky_powder.errors import DerivedRunError
 from bluesky_powder.publish.pattern_file import Floats, PatternFile
 
 logger = logging.getLogger("bluesky_powder.publish")
 
 Document = tuple[str, dict[str, Any]]
 
+_NOTHING = np.empty(0)
 _SERVED_BYTES = 2**23
 """At most so much is given by a Tiled server at once: what a stream resource calls a chunk."""
 
@@ -45,6 +48,11 @@ class Filing:
         Folder of the files.
     start
         The run's start document.
+
+    Attributes
+    ----------
+    kind
+        What the patterns have in common, as documents tell; None where they have not told it.
     """
 
     def __init__(self, folder: Path, start: Mapping[str, Any]) -> None:
@@ -52,6 +60,7 @@ class Filing:
         self._start = start
         self._axes: dict[str, Any] = {}
         self._edges: Floats | None = None
+        self.kind: PatternKind | None = None
         self._axes_uid: str | None = None
         self._streams: dict[str, _Stream] = {}
 
@@ -60,7 +69,8 @@ class Filing:
         if name == "descriptor" and document.get("name") == "axes":
             self._axes_uid, self._axes = document["uid"], document["data_keys"].get("radial", {})
         elif name == "event" and document.get("descriptor") == self._axes_uid:
-            self._edges = np.asarray(document["data"].get("radial_edges"), np.float64)
+            edges = document["data"].get("radial_edges")
+            self._edges = None if edges is None else np.asarray(edges, np.float64)
 
     def take(self, name: str, document: dict[str, Any]) -> Document:
         """Return the document without what goes to the file of its stream.
@@ -127,6 +137,8 @@ class Filing:
         shapes = {key: _shape(about) for key, about in descriptor["data_keys"].items() if _goes_to_file(about)}
         if not shapes or descriptor["name"] == "axes":
             return descriptor
+        if self.kind is None:
+            self.kind = self._told_of(descriptor["data_keys"])
         numbers = tuple(key for key, about in descriptor["data_keys"].items() if "goniometer_position" in about)
         stream = _Stream(descriptor["uid"], descriptor["name"], shapes, (*numbers, "monitor", "time"))
         self._streams[stream.descriptor] = stream
@@ -158,33 +170,27 @@ class Filing:
         uid = str(self._start["uid"])
         path = self.folder / f"{uid}.{stream.name}.h5"
         # A pattern to lay the file out by; its sums do not matter there.
-        first = pattern or self._pattern({"sums": np.ones((7, row["intensity"].size))} if "intensity" in row else {})
+        any_sums = {SUMS: np.ones((len(PATTERN_SUMS), row["intensity"].size))} if "intensity" in row else {}
+        first = pattern or self._pattern(any_sums)
         return PatternFile(
             path, stream.shapes, first=first, numbers=stream.numbers, about=_about(self._start, stream.name)
         )
 
     def _pattern(self, row: Mapping[str, Floats]) -> Pattern | None:
         """Return the pattern that the sums of an event are."""
-        if "sums" not in row or self._edges is None or row["sums"].shape[-1] != self._edges.size - 1:
+        if self.kind is None or row.get(SUMS, _NOTHING).shape != (len(PATTERN_SUMS), self.kind.edges.size - 1):
             return None
-        integration = self._start.get("recipe", {}).get("integration", {})
-        polarization = integration.get("polarization")
-        conditions = Conditions(
-            str(integration.get("splitting", "full")),
-            integration.get("solid_angle"),
-            None if polarization is None else (float(np.ravel(polarization)[0]), 0.0),
-            bool(integration.get("parallax")),
-            _in_words(self._start.get("recipe", {}).get("outliers")),
-        )
-        return Pattern(
-            unit=str(self._axes.get("radial_unit") or self._start["recipe"]["bins"]["unit"]),
-            edges=self._edges,
-            sums=row["sums"],
-            conditions=conditions,
-            error_model=integration.get("error_model", "azimuthal"),
-            gain=float(integration.get("gain", 1.0)),
-            wavelength=self._axes.get("wavelength"),
-        )
+        return self.kind.pattern(row[SUMS])
+
+    def _told_of(self, data_keys: Mapping[str, Any]) -> PatternKind | None:
+        """Return what the patterns of a stream have in common, as its data keys tell; None where they do not."""
+        if self._edges is None or SUMS not in data_keys:
+            return None
+        try:
+            return PatternKind.of(self._start, {"radial": self._axes}, data_keys, self._edges)
+        except (DerivedRunError, KeyError, TypeError) as error:
+            logger.info("run %s: its files are not NXazint1d: %s", self._start["uid"], error)
+            return None
 
     def _resources(self, stream: _Stream) -> Iterator[Document]:
         assert stream.file is not None  # noqa: S101 - only called once it is open
@@ -259,7 +265,3 @@ def _about(start: Mapping[str, Any], stream: str) -> dict[str, Any]:
             "/entry/stream holds the arrays as the derived run has them",
         ],
     }
-
-
-def _in_words(outliers: Mapping[str, Any] | None) -> str | None:
-    return None if not outliers else " ".join(str(value) for value in outliers.values() if value is not None)
