@@ -1,21 +1,24 @@
 """The embedded server: its folder, its key, its end."""
 
+import asyncio
 import gc
 import json
 import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import event_model
 import httpx
 import numpy as np
 import pyarrow
 import pytest
+from tiled.server.streaming import StreamingCache
 
 from bluesky_powder.errors import ServerError
 from bluesky_powder.publish import TiledPublisher
-from bluesky_powder.server import PowderServer
+from bluesky_powder.server import PowderServer, streaming
 from bluesky_powder.server.catalog import in_folder
 from bluesky_powder.server.growing import with_slice
 from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
@@ -281,6 +284,33 @@ def test_slice_is_added_only_where_the_whole_is_asked_for():
     assert with_slice("expected_shape=5,200&format=x") == "expected_shape=5%2C200&format=x&slice=%3A5%2C%3A200"
     for query in ("", "expected_shape=scalar", "expected_shape=5&slice=%3A5", "slice=1"):
         assert with_slice(query) == query
+
+
+def test_live_messages_are_kept_within_bytes_whatever_their_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "BYTES", 1_000_000)
+
+    async def kept(*sizes):
+        cache = StreamingCache({**streaming.settings_of(None), "datastore": "memory"})
+        streaming.bound(cache.client)
+        for number, size in enumerate(sizes):
+            await cache.set("node", number, {"shape": [1]}, b"x" * size)
+        held = [await cache.client.get(f"data:node:{number}", "payload") for number in range(len(sizes))]
+        return [number for number, payload in enumerate(held) if payload != [None]]
+
+    assert asyncio.run(kept(*[100] * 60)) == list(range(60))
+    assert asyncio.run(kept(*[300_000] * 9)) == [6, 7, 8]
+    # One that is larger than all the room is no error: it is there, and nothing else.
+    assert asyncio.run(kept(100, 2_000_000)) == [1]
+
+    stores = []
+    monkeypatch.setattr(streaming, "bound", stores.append)
+    with PowderServer(tmp_path):
+        assert len(stores) == 1
+
+
+def test_streaming_cache_of_another_make_is_refused():
+    with pytest.raises(ServerError, match=r"install tiled 0\.2\.20"):
+        streaming.bound(SimpleNamespace(_data_cache={}))
 
 
 def test_storage_that_is_not_as_known_is_refused():

@@ -19,7 +19,7 @@ from bluesky_powder.errors import ServerError
 from bluesky_powder.server.databases import Databases
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.log import hidden
-from bluesky_powder.server.streaming import close_at_shutdown, settings_of
+from bluesky_powder.server.streaming import close_at_shutdown, keep_within_bytes, settings_of
 from bluesky_powder.server.tables import serialise
 
 _held: list[Folder] = []
@@ -98,7 +98,9 @@ def open_catalog(
         )
         if databases.kind == "embedded":
             serialise(get_storage(databases.tables))
-        if streaming is not None:
+        if streaming is None:
+            keep_within_bytes(catalog)
+        else:
             close_at_shutdown(catalog)
     except ServerError:
         raise

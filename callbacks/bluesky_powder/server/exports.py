@@ -26,10 +26,11 @@ from bluesky_powder.client.find import SPEC
 from bluesky_powder.client.formats import FORMATS, Heading, format_of, rendered
 from bluesky_powder.client.rebuild import SUMS, PatternKind
 from bluesky_powder.errors import DerivedRunError, ExportError
-from bluesky_powder.server.growing import Receive, Scope, Send
 
 Filter = Callable[[Any], Awaitable[Any]]
 
+PLACE = "/container/full/"
+"""In the path of requests for files of runs."""
 _PARAMETERS = ("which", "frame")
 
 
@@ -41,25 +42,6 @@ def register(registry: Any) -> None:
         # What a system's own table of file types has for the name wins in Tiled.
         for media_type in {kind.media_type, registry.resolve_alias(kind.name)}:
             registry.register(SPEC, media_type, export)
-
-
-class ExportQuery:
-    """ASGI middleware: take which pattern is wanted from the query, where links are easily written.
-
-    Parameters
-    ----------
-    app
-        What answers.
-    """
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and "/container/full/" in scope["path"]:
-            scope = {**scope, "query_string": in_media_type(scope["query_string"].decode("latin-1")).encode("latin-1")}
-        await self.app(scope, receive, send)
 
 
 def in_media_type(query: str) -> str:

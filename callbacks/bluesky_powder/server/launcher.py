@@ -13,12 +13,12 @@ from typing import Any, Literal, Self
 
 from bluesky_powder.errors import ServerError
 from bluesky_powder.publish.at_exit import close_at_exit
+from bluesky_powder.server import exports, growing
 from bluesky_powder.server.catalog import open_catalog
 from bluesky_powder.server.databases import Databases
-from bluesky_powder.server.exports import ExportQuery, register
 from bluesky_powder.server.folder import Folder
-from bluesky_powder.server.growing import ExpectedShape
 from bluesky_powder.server.log import ServerLog
+from bluesky_powder.server.queries import RewrittenQuery
 from bluesky_powder.server.tables import check_serialised
 
 logger = logging.getLogger("bluesky_powder.server")
@@ -244,8 +244,8 @@ class PowderServer:
                 ),
                 include_routers=_routers(),
             )
-        app.add_middleware(ExpectedShape)
-        app.add_middleware(ExportQuery)
+        app.add_middleware(RewrittenQuery, place=growing.PLACE, rewrite=growing.with_slice)
+        app.add_middleware(RewrittenQuery, place=exports.PLACE, rewrite=exports.in_media_type)
         setattr(app.state, TABLES_MAY_GROW, True)
         _keep_settings_apart(app)
         return app
@@ -263,7 +263,7 @@ def _routers() -> list[Any]:
     from bluesky_powder.web import router as pages
 
     default_serialization_registry.register("BlueskyRun", "application/json-seq", json_seq_exporter)
-    register(default_serialization_registry)
+    exports.register(default_serialization_registry)
     return [router, pages]
 
 
