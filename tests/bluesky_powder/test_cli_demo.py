@@ -79,7 +79,7 @@ def test_demo_can_be_read_later_as_it_says(finished):
 @contextmanager
 def started(*arguments: str, until: str):
     """Yield the process, and what it has said, as soon as it says `until`."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen([*COMMAND, *arguments], env=environment, **streams) as demo:
         try:
@@ -95,21 +95,31 @@ def started(*arguments: str, until: str):
             demo.kill()
 
 
+def interrupted(demo) -> tuple[int, str]:
+    """Press Ctrl-C; return the exit code, and what is said from then on: where it stands if it does not end."""
+    demo.send_signal(signal.SIGINT)
+    try:
+        rest, _ = demo.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        demo.send_signal(signal.SIGABRT)
+        rest, _ = demo.communicate()
+    return demo.returncode, rest
+
+
 @pytest.mark.usefixtures("finished")  # the server's folder is there already
 def test_demo_keeps_serving_until_interrupted(folder):
     arguments = ["--frames", "1", "--directory", str(folder), "--keep-serving"]
     with started(*arguments, until="Ctrl-C ends it") as (demo, output):
         assert "xarray.Dataset" in run_python(three_lines(output))
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(60) == 0, demo.stdout.read()
+        code, rest = interrupted(demo)
+    assert code == 0, rest
 
 
 @pytest.mark.usefixtures("finished")
 def test_demo_keeps_what_was_taken_before_an_interrupt(folder):
     with started("--frames", "200", "--directory", str(folder), until="    1   12°") as (demo, _):
-        demo.send_signal(signal.SIGINT)
-        rest = demo.stdout.read()
-        assert demo.wait(60) == 130, rest
+        code, rest = interrupted(demo)
+    assert code == 130, rest
     assert "interrupted; what was taken is being stored" in rest
     assert "Traceback" not in rest
     told = run_python(

@@ -294,6 +294,7 @@ def _say_how_to_read(lines: Sequence[str], where: str) -> None:
 
 def _wait_for_interrupt() -> None:
     try:
-        threading.Event().wait()
+        while True:  # never for long: a signal that another thread takes does not wake this one
+            threading.Event().wait(1.0)
     except KeyboardInterrupt:
         typer.echo("")
