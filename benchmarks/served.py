@@ -32,6 +32,7 @@ class Served:
     directory: Path
     uri: str
     api_key: str = field(repr=False)
+    _contexts: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def spool(self) -> Path:
@@ -39,10 +40,17 @@ class Served:
         return self.directory / "spool"
 
     def client(self) -> Any:
-        """Return a Tiled client."""
+        """Return a Tiled client; it is closed with the server."""
         from tiled.client import from_uri
 
-        return from_uri(self.uri, api_key=self.api_key, trust_env=False)
+        client = from_uri(self.uri, api_key=self.api_key, trust_env=False)
+        self._contexts.append(client.context)
+        return client
+
+    def close(self) -> None:
+        """Close the clients."""
+        while self._contexts:
+            self._contexts.pop().close()
 
 
 @contextmanager
@@ -65,7 +73,11 @@ def served() -> Iterator[Served]:
             told = process.stdout.readline()
             if " at http" not in told:
                 raise RuntimeError(f"the server did not start: {told.strip()}")
-            yield Served(Path(folder), told.split()[-1], key)
+            server = Served(Path(folder), told.split()[-1], key)
+            try:
+                yield server
+            finally:
+                server.close()
         finally:
             process.terminate()
             process.communicate(timeout=_END)

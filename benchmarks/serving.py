@@ -73,8 +73,8 @@ def until_seen(server: Served, events: int) -> tuple[list[float], list[float]]:
     sent: dict[int, float] = {}
     arrived: dict[int, float] = {}
     seen: list[float] = []
-    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, storage="events") as publisher:
-        client, uid = server.client(), head[0][1]["uid"]
+    client, uid = server.client(), head[0][1]["uid"]
+    with TiledPublisher(client, spool=server.spool, storage="events") as publisher:
 
         def send(number: int, documents: list[Any]) -> None:
             sent[number] = time.perf_counter()

@@ -3,6 +3,7 @@
 All by HTTP on one machine; the server has a process of its own, as at a facility.
 """
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -195,7 +196,7 @@ def _pause_until(when: float) -> None:
 
 def _catalog_bytes(folder: Path) -> int:
     """Return the bytes in the catalog's rows that grow with a run."""
-    with sqlite3.connect(folder / "catalog.db") as connection:
+    with contextlib.closing(sqlite3.connect(folder / "catalog.db")) as connection:
         (size,) = connection.execute("SELECT coalesce(sum(length(structure)), 0) FROM structures").fetchone()
         pages, page = (connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
     return int(np.maximum(size, pages * page))
