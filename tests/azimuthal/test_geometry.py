@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -150,6 +152,19 @@ def test_geometry_is_frozen_hashable_and_takes_numpy_numbers():
     assert dataclasses.replace(one, rot1=0.1) != one
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.distance = 1.0
+
+
+def test_geometry_is_pickled_and_copied_without_what_was_worked_out():
+    one = Geometry(SMALL, 0.5, 0.1, 0.0)
+    before = len(pickle.dumps(one))
+    hash(one), one.two_theta()
+    again = pickle.loads(pickle.dumps(one))
+    assert len(pickle.dumps(one)) == before
+    assert again == one
+    assert hash(again) == hash(one) == hash(copy.copy(one))
+    assert (again.two_theta() == one.two_theta()).all()
+    moved = dataclasses.replace(one, poni1=0.2)
+    assert (moved.two_theta() == Geometry(SMALL, 0.5, 0.2, 0.0).two_theta()).all()
 
 
 def test_geometry_without_wavelength_knows_angles_only():

@@ -1,6 +1,7 @@
 """Patterns against naive sums: intensity, errors, union, spottiness."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import naive
 from azimuthal.errors import MergeError, PatternError
-from azimuthal.pattern import Pattern, grade, independent_frames, independent_frames_from, union
+from azimuthal.pattern import Pattern, RunningUnion, grade, independent_frames, independent_frames_from, union
 from azimuthal.pattern.sums import Conditions
 
 EDGES = np.linspace(0.0, 6.0, 7)
@@ -129,6 +130,30 @@ def test_union_refuses_what_differs_by_name(changes, said):
         one | two
     with pytest.raises(ValueError, match="pattern 2 cannot be merged"):
         union([one, two])
+
+
+def test_running_union_has_the_bits_of_the_union_whenever_it_is_read():
+    patterns = [pattern_of(*frame(seed), wavelength=1e-10 if seed < 3 else None, gain=seed + 1.0) for seed in range(5)]
+    running, read = RunningUnion(), []
+    with pytest.raises(MergeError, match="no patterns given"):
+        _ = running.pattern
+    for k, pattern in enumerate(patterns):
+        filled = np.flatnonzero(pattern.count)
+        running.add(pattern, slice(filled[0], filled[-1] + 1) if k % 2 else slice(None))
+        read.append(running.pattern)
+        assert running.pattern is read[-1]
+    for k, merged in enumerate(read):
+        expected = union(patterns[: k + 1])
+        assert merged.sums.tobytes() == expected.sums.tobytes(), "and stays so when others are added"
+        assert (merged.gain, merged.wavelength, merged.masked_pixels) == (
+            expected.gain,
+            expected.wavelength,
+            expected.masked_pixels,
+        )
+    with pytest.raises(MergeError, match="pattern 6 cannot be merged with the first one: unit differs"):
+        running.add(replace(patterns[0], unit="q_nm^-1"))
+    assert running.pattern is read[-1]
+    assert running.patterns == 5
 
 
 def test_union_of_nothing_is_refused():

@@ -171,8 +171,11 @@ class TiledMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes that the arrays occupy, those of the bin order too once it was asked for."""
-        own = self.used.nbytes + sum(band.nbytes for band in self.bands)
-        return own + (self.csr.nbytes if "csr" in self.__dict__ else 0)
+        return self._own_nbytes + (self.csr.nbytes if "csr" in self.__dict__ else 0)
+
+    @cached_property
+    def _own_nbytes(self) -> int:
+        return self.used.nbytes + sum(band.nbytes for band in self.bands)
 
     @cached_property
     def csr(self) -> CSRMatrix:

@@ -26,7 +26,7 @@ from azimuthal.integrator.frame import (
     kernel_frame,
     of_frame,
 )
-from azimuthal.integrator.preparation import Preparation, shared_edges
+from azimuthal.integrator.preparation import Preparation, frozen_edges
 from azimuthal.integrator.shares import check_bins
 from azimuthal.integrator.summing import NO_MASK, NOTHING, Corrections, Summing, Totals
 from azimuthal.outliers.rules import ClipModel, FrameKeywords
@@ -117,7 +117,7 @@ class Integrator:
         if mask is not None:
             skipped |= checked_mask("mask", mask, self.shape)
         self._key = geometry, digest_of(mask, flat, absorption)
-        self._edges = shared_edges(self.bins)
+        self._edges = frozen_edges(self.bins)
         noise = self.gain, self.read_noise
         how = geometry, self.bins, azimuth, self._conditions
         self._preparation = Preparation(*how, (flat, absorption), skipped, *noise)

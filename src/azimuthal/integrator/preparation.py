@@ -27,6 +27,14 @@ def shared_edges(bins: RadialBins) -> Floats:
     return bins.edges
 
 
+@lru_cache(maxsize=64)
+def frozen_edges(bins: RadialBins) -> Floats:
+    """Return the same edges read-only: patterns see at once that they have the same ones."""
+    edges = shared_edges(bins).view()
+    edges.flags.writeable = False
+    return edges
+
+
 class Preparation:
     """Sums the first frame on the way, and builds the matrix of shares at the second need; safe to share.
 

@@ -60,6 +60,8 @@ class Conditions:
 
     def difference(self, other: "Conditions") -> str | None:
         """Name the first thing in which `other` differs, with both values; None where nothing does."""
+        if self == other:
+            return None
         for item in fields(self):
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             if mine != theirs:
@@ -385,6 +387,8 @@ def edges_difference(what: str, one: Array, two: Array) -> str | None:
 
 def _frozen(array: Array) -> Array:
     """Return a read-only view; the caller hands the array over."""
+    if type(array) is np.ndarray and array.dtype == np.float64 and not array.flags.writeable:
+        return array
     view = np.asarray(array, np.float64).view()
     view.flags.writeable = False
     return view

@@ -22,6 +22,7 @@ from azimuthal.splitting.kernels import (
     outline,
     overlaps,
     reach_to_beam,
+    rounding_of_places,
     store_shares,
     winds_around_beam,
 )
@@ -93,6 +94,29 @@ def bins_between(low, high, edges, per_unit):
     while k + m < last and edges[k + m] < high:
         m += 1
     return k, m
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def bins_of_spans(low, high, n, unused, edges, first, many):
+    """Write the first bin that each of n intervals of a line overlaps, and how many; none where it is unused.
+
+    `bins_between` decides wherever rounding could.
+    """
+    last, bottom, top = edges.size - 1, edges[0], edges[edges.size - 1]
+    per_unit = last / (top - bottom)
+    close = rounding_of_places(edges)
+    doubtful = False
+    for j in range(n):
+        some = (low[j] <= top) & (high[j] >= bottom) & (high[j] - low[j] < math.inf) & (not unused[j])
+        begin = (low[j] - bottom) * per_unit if some & (low[j] > bottom) else 0.5
+        end = (high[j] - bottom) * per_unit if some & (high[j] < top) else last - 0.5
+        k, m = np.int32(begin), np.int32(end)
+        doubtful |= (begin - k < close) | (begin - k > 1.0 - close) | (end - m < close) | (end - m > 1.0 - close)
+        first[j] = k if some else 0
+        many[j] = m - k + 1 if some else 0
+    if doubtful:
+        for j in range(n):
+            first[j], many[j] = (0, 0) if unused[j] else bins_between(low[j], high[j], edges, per_unit)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -212,7 +236,6 @@ def share_tile(box, columns, unused, where, radial, azimuth, layout, poles, edge
     (r, x), (low, high), (plain, inside), (first, many), (room, after), (line, chi, area) = scratch
     front, back = poles[0], poles[2]
     bottom, top = edges[0], edges[edges.size - 1]
-    per_unit = (edges.size - 1) / (top - bottom)
     width, n = c1 - c0, 0
     for i in range(r1 - r0):
         base, flags = start + i * row_stride, unused_start + i * unused_stride
@@ -223,10 +246,10 @@ def share_tile(box, columns, unused, where, radial, azimuth, layout, poles, edge
             corner = base + j * column_stride
             if not plain[j] and winds_around_beam(radial, azimuth, corner, offsets, front, back, chi):
                 low[j], high[j] = reach_to_beam(low[j], high[j], front, poles[1], back)
-            first[j], many[j] = (0, 0) if unused[flags + j] else bins_between(low[j], high[j], edges, per_unit)
-            used[(r0 + i) * columns + c0 + j] = many[j] > 0
-        needed = n
+        bins_of_spans(low, high, width, unused[flags : flags + width], edges, first, many)
+        here, needed = (r0 + i) * columns + c0, n
         for j in range(width):
+            used[here + j] = many[j] > 0
             inside[j] = (low[j] >= bottom) & (high[j] <= top)
             needed += many[j]
         if needed > local.size:

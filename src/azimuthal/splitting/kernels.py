@@ -43,12 +43,21 @@ def find_bin(x, edges):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def rounding_of_places(edges):
+    """Return more than rounding can do to edges, and to quotients that tell the place among them in bins.
+
+    A quotient that is farther than this from whole numbers has its bin; otherwise the edges themselves decide.
+    """
+    last, bottom, top = edges.size - 1, edges[0], edges[edges.size - 1]
+    return 2.0**-48 * (last / (top - bottom) * max(abs(bottom), abs(top)) + last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def bins_of_line(x, unused, edges, bins):
     """Write the bin of each value of a line, -1 where it is unused or out of range."""
     last, bottom, top = edges.size - 2, edges[0], edges[edges.size - 1]
     per_unit = (last + 1) / (top - bottom)
-    # More than rounding can do to edges and quotients: a quotient farther than this from whole numbers has its bin.
-    close = 2.0**-48 * (per_unit * max(abs(bottom), abs(top)) + (last + 1))
+    close = rounding_of_places(edges)
     doubtful = False
     for j in range(x.size):
         inside = (not unused[j]) & (x[j] >= bottom) & (x[j] <= top)
