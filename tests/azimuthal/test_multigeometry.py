@@ -122,7 +122,7 @@ def test_mean_frames_keep_to_their_budget_and_lose_nothing(tmp_path):
     integrators = [integrator(angle) for angle in angles]
     order = [0, 1, 2, 3, 0, 1, 2, 3, 2]
     roomy = az.MeanFrames()
-    tight = az.MeanFrames(byte_budget=2 * SHAPE[0] * SHAPE[1] * 8, scratch=tmp_path)
+    tight = az.MeanFrames(byte_budget=2 * SHAPE[0] * SHAPE[1] * 4, scratch=tmp_path)
     for number, k in enumerate(order):
         for sums in (roomy, tight):
             sums.add(integrators[k], frame(number))
@@ -134,7 +134,7 @@ def test_mean_frames_keep_to_their_budget_and_lose_nothing(tmp_path):
 
 
 def test_mean_frames_beyond_the_scratch_budget_stay_in_the_merge(tmp_path):
-    pixels = SHAPE[0] * SHAPE[1] * 8
+    pixels = SHAPE[0] * SHAPE[1] * 4
     sums = az.MeanFrames(byte_budget=pixels, scratch=tmp_path, scratch_budget=2 * pixels)
     patterns = []
     for number in range(12):
@@ -208,13 +208,14 @@ def test_position_seen_once_has_no_matrix_and_gets_it_when_it_comes_back():
     assert one.integrate(frame(1)).sums.tobytes() == first.sums.tobytes()
 
 
+@pytest.mark.parametrize("method", ["integrate", "sigma_clip", "median"])
 @pytest.mark.parametrize("given", [{"dark": 1.0}, {"mask": np.eye(*SHAPE)}])
-def test_cache_keeps_to_its_budget_when_integrators_grow_after_they_were_handed_out(given):
+def test_cache_keeps_to_its_budget_when_integrators_grow_after_they_were_handed_out(given, method):
     cache = az.IntegratorCache(BINS, byte_budget=3 * whole_size(0.0), splitting="no")
     held = []
     for k in range(60):
         held.append(cache.integrator(geometry(0.05 * (k % 20))))
-        held[-1].integrate(frame(k), **given)
+        getattr(held[-1], method)(frame(k), **given)
         kept = [one for one in dict.fromkeys(held) if one in cache]
         assert cache.nbytes == sum(one.nbytes for one in kept) <= cache.byte_budget
         assert len(kept) == len(cache)
@@ -292,6 +293,83 @@ def test_frames_integrated_and_added_together_have_the_bits_of_one_by_one(splitt
     together.remove(engine, frames[20], monitor=monitors[20])
     if dtype != "f4":
         assert together.pattern.sums.tobytes() == means[19].sums.tobytes()
+
+
+def _by_hand(engine, frames):
+    """Return the pattern of frames summed as int64."""
+    return engine.integrate_counts(frames.sum(axis=0, dtype=np.int64).ravel(), float(len(frames)), len(frames), 0)
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+@pytest.mark.parametrize("follow", [False, True])
+def test_sums_that_outgrow_their_dtype_are_widened_and_can_be_taken_out(splitting, follow):
+    """A pixel at the largest count of uint32 brings the sums beyond uint32 with the second frame."""
+    rng = np.random.default_rng(17)
+    engine = az.Integrator(geometry(), BINS, splitting=splitting)
+    frames = rng.poisson(30, (20, *SHAPE)).astype(np.uint32)
+    frames[:, 7, 7] = 2**32 - 1
+    sums = az.MeanFrames()
+    _, means = sums.integrate(engine, frames, np.ones(20), follow=follow)
+    for n, mean in enumerate(means, 1):
+        assert mean.sums.tobytes() == _by_hand(engine, frames[:n]).sums.tobytes()
+    assert sums.pattern.sums.tobytes() == _by_hand(engine, frames).sums.tobytes()
+    assert sums.nbytes == 8 * SHAPE[0] * SHAPE[1]
+    for frame in frames[1:]:
+        sums.remove(engine, frame)
+    assert sums.pattern.sums.tobytes() == engine.integrate(frames[0]).sums.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("follow", [False, True])
+def test_negative_counts_are_found_where_they_are_used(count, follow):
+    """They have no Poisson variance, so that it has to be summed by itself; what is masked does not matter."""
+    rng = np.random.default_rng(18)
+    frames = rng.poisson(30, (9, *SHAPE)).astype(np.int32)
+    frames[:, 2, 3] = -1
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[2, 3] = True
+    masked, open_ = (az.Integrator(geometry(), BINS, splitting="full", mask=m) for m in (mask, None))
+    for engine, bytes_ in ((masked, 4), (open_, 16)):
+        sums = az.MeanFrames()
+        sums.add(engine, frames[0])
+        patterns, means = sums.integrate(engine, frames[1 : count + 1], np.ones(count), follow=follow)
+        some = frames[: count + 1]
+        expected = engine.integrate(some.sum(axis=0), variance=np.maximum(some, 0).sum(axis=0), monitor=count + 1)
+        np.testing.assert_allclose(sums.pattern.sums, expected.sums, rtol=1e-12)
+        assert patterns[-1].sums.tobytes() == engine.integrate(some[-1]).sums.tobytes()
+        assert sums.nbytes == bytes_ * SHAPE[0] * SHAPE[1]
+        assert len(means) == (count if follow else 0)
+        if follow:
+            assert means[-1].sums.tobytes() == sums.pattern.sums.tobytes()
+
+
+@pytest.mark.parametrize("splitting", ["no", "full"])
+def test_frames_that_lack_other_pixels_each_time_are_summed_in_one_pass(splitting):
+    rng = np.random.default_rng(19)
+    engine = az.Integrator(geometry(), BINS, splitting=splitting, dummy=7000)
+    frames = rng.poisson(30, (16, *SHAPE)).astype(np.uint16)
+    frames[rng.random(frames.shape) < 0.05] = 7000
+    monitors = rng.uniform(1.0, 2.0, 16)
+    together, single = az.MeanFrames(), az.MeanFrames()
+    together.integrate(engine, frames, monitors)
+    for frame, monitor in zip(frames, monitors, strict=True):
+        single.add(engine, frame, monitor=monitor)
+    seen = ((frames != 7000) * monitors[:, np.newaxis, np.newaxis]).sum(axis=0)
+    signal = np.where(frames != 7000, frames, 0).sum(axis=0)
+    flat = az.Integrator(geometry(), BINS, splitting=splitting, flat=seen)
+    np.testing.assert_allclose(together.pattern.sums, flat.integrate(signal).sums, rtol=1e-11)
+    assert together.pattern.sums.tobytes() == single.pattern.sums.tobytes()
+    assert together.pattern.masked_pixels == single.pattern.masked_pixels
+
+
+def test_many_frames_one_by_one_have_the_bits_of_a_stack():
+    frames = np.random.default_rng(20).poisson(30, (11, *SHAPE)).astype(np.uint16)
+    together, single = (az.MultiGeometry(BINS, splitting="full") for _ in range(2))
+    patterns = together.add(geometry(), frames, monitor=np.arange(1.0, 12.0))
+    for k, frame in enumerate(frames):
+        assert single.add(geometry(), frame, monitor=k + 1.0).sums.tobytes() == patterns[k].sums.tobytes()
+    assert single.pattern.sums.tobytes() == together.pattern.sums.tobytes()
+    assert single.mean_frame_pattern.sums.tobytes() == together.mean_frame_pattern.sums.tobytes()
 
 
 def test_extend_merges_what_add_merges():

@@ -6,7 +6,7 @@ once: medians, clipping, comparison with other programs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -106,6 +106,7 @@ class TiledMatrix:
     shape: tuple[int, int]
     bands: tuple[Band, ...]
     used: NDArray[np.bool_]
+    _listeners: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     @classmethod
     def build(
@@ -171,15 +172,28 @@ class TiledMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes that the arrays occupy, those of the bin order too once it was asked for."""
-        return self._own_nbytes + (self.csr.nbytes if "csr" in self.__dict__ else 0)
+        return self._own_nbytes + (self._rings.nbytes if "_rings" in self.__dict__ else 0)
+
+    def when_grown(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the bin order is there and `nbytes` larger by it."""
+        self._listeners.append(tell)
 
     @cached_property
     def _own_nbytes(self) -> int:
         return self.used.nbytes + sum(band.nbytes for band in self.bands)
 
-    @cached_property
+    @property
     def csr(self) -> CSRMatrix:
         """The same shares in bin order, built on first use."""
+        known = "_rings" in self.__dict__
+        rings = self._rings
+        if not known:
+            for tell in self._listeners:
+                tell()
+        return rings
+
+    @cached_property
+    def _rings(self) -> CSRMatrix:
         counts = np.zeros(self.n_bins, np.int64)
         for band in self.bands:
             count_entries(band.row_bins, band.row_ptr, counts)

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,6 +153,7 @@ class Preparation:
         geometry, bins, azimuth, conditions = self._what
         norm, unused = self._normalized or normalization(geometry, conditions, None, None, self._skipped)
         matrix = share_pixels(geometry, bins, azimuth, self._splitting, unused)
+        matrix.when_grown(partial(_tell, ref(self)))
         self._unused = int(np.count_nonzero(unused))
         self._built = Summing(matrix, norm.ravel(), *self._noise)
         self._once = self._used = self._normalized = None
@@ -160,3 +162,9 @@ class Preparation:
     def _tell(self) -> None:
         if self._grown is not None:
             self._grown()
+
+
+def _tell(grown: "ref[Preparation]") -> None:
+    """Tell that a preparation has become larger, if there still is one."""
+    if (here := grown()) is not None:
+        here._tell()  # noqa: SLF001  our own class

@@ -4,7 +4,8 @@ Tile by tile, positions, normalization and shares are worked out in small buffer
 and in which order, is what the matrix's kernels (`azimuthal.csr.kernels`) would: the first frame has the bits of all
 later ones. Sums are made bin by bin of a tile, in the order of its pixels, and then added to those of the image.
 
-numba's cache watches this file only: after a change of `geometry.kernels`, `splitting.kernels` or `splitting.full` touch it.
+numba's cache watches this file only: touch it after a change of `geometry.kernels`, `splitting.kernels` or
+`splitting.full`.
 
 Arguments that come in groups:
 
