@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import naive
 from azimuthal.csr import TiledMatrix, tiles
 from azimuthal.csr.vectors import WIDTH
-from azimuthal.integrator.summing import Corrections, Summing
+from azimuthal.integrator.summing import Corrections, Summing, Totals
 
 N_BINS = 9
 EDGES = np.linspace(0, 9, N_BINS + 1)
@@ -130,6 +130,57 @@ def test_a_batch_has_the_bits_of_its_frames(seed, split, dtype, with_mask):
         one, one_lost = summing.raw(frames[f], NO_MASK if masked is None else masked[f], 3, 3)
         assert one.tobytes() == sums.tobytes()
         assert one_lost == lost
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.sampled_from([("u2", np.uint32), ("u4", np.uint32), ("i4", np.uint32), ("u4", np.int64)]),
+    st.sampled_from([1, WIDTH]),
+    st.booleans(),
+)
+def test_totals_are_summed_after_each_frame(seed, split, dtypes, count, follow):
+    matrix, dense = case(seed % 5, split)
+    dtype, wide = dtypes
+    rng = np.random.default_rng(seed)
+    frames = rng.poisson(20, (count, len(dense))).astype(dtype)
+    dead = rng.random(len(dense)) < 0.01
+    frames[:, dead] = 3
+    before = rng.poisson(100, len(dense)).astype(wide)
+    before[dead | ~matrix.used] = 0
+    summing = Summing(matrix, rng.uniform(0.5, 2, len(dense)), 1.5, 0.0)
+    totals = Totals(before.copy(), 4, dead, summing.weights_of(dead)[0], follow)
+    if count == 1:
+        results = [summing.raw(frames[0], NO_MASK, 3, 3, totals=totals)]
+    else:
+        results = summing.batch(frames, None, 3, 3, totals)
+    counted = np.where((frames == 3) | ~matrix.used, 0, frames)
+    assert (totals.counts == before + counted.sum(axis=0)).all()
+    assert not totals.spoilt
+    for f, (sums, lost) in enumerate(results):
+        one, one_lost = summing.raw(frames[f], NO_MASK, 3, 3)
+        assert (sums.tobytes(), lost) == (one.tobytes(), one_lost)
+    assert len(totals.sums) == (count if follow else 0)
+    for f, sums in enumerate(totals.sums):
+        after = (before + counted[: f + 1].sum(axis=0)).astype(np.int64)
+        assert summing.raw(after, dead, 1, 0, 5 + f)[0].tobytes() == sums.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, WIDTH])
+@pytest.mark.parametrize(("value", "total"), [(1, 2**32 - 1), (2**31 - 1, 2**32 - 2**31 + 1), (-1, 5)])
+def test_totals_tell_when_they_are_spoilt_and_wrap(count, value, total):
+    matrix, dense = case(3, split=True)
+    at = int(np.flatnonzero(matrix.used)[7])
+    frames = np.zeros((count, len(dense)), np.int32)
+    frames[-1, at] = value
+    before = np.zeros(len(dense), np.uint32)
+    before[at] = total
+    totals = Totals(before.copy())
+    summing = Summing(matrix, np.ones(len(dense)), 1.0, 0.0)
+    summing.raw(frames[0], NO_MASK, 1, 0, totals=totals) if count == 1 else summing.batch(frames, None, 1, 0, totals)
+    assert totals.spoilt
+    assert int(totals.counts[at]) == (total + value) % 2**32
 
 
 @pytest.mark.parametrize("split", [False, True])

@@ -5,16 +5,20 @@ Tile by tile, pixels are first read into small buffers, where what is left out b
 one bin's entries in the tile, is summed in registers and added to the bin. Kernels for one frame and for a batch add
 the same numbers in the same order: their results have the same bits.
 
-One specialisation exists per frame dtype that reaches a kernel (u1 u2 u4 i2 i4 i8 f4 f8), with and without shares.
+One specialisation exists per frame dtype that reaches a kernel (u1 u2 u4 i2 i4 i8 f4 f8), with and without shares; of
+those that add frames to totals (`azimuthal.csr.totals`), a second one for totals beyond uint32, when there are any.
 """
 
 import numpy as np
 from numba import njit
 
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
-from azimuthal.csr.vectors import WIDTH, add_row, transpose
+from azimuthal.csr.totals.kernels import add_line, add_span, any_negative, is_signed
+from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two, interleave, prefetch
 
 N, V, W, Q, A, B, P = range(7)
+CACHE_LINE = 64
+"""Bytes."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -53,44 +57,65 @@ def load_counts(frame, columns, box, low, high, masked, out):
     return lost
 
 
-@njit(nogil=True, cache=True, inline="always")
-def run_totals(lines, width, totals, hidden):
-    """Add `WIDTH` lines of counts to int64 `totals`, one after the other, and write the totals after each over it.
-
-    Totals of ``hidden`` pixels (or none) are written as 0.
-    """
-    for f in range(WIDTH):
-        line = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
-        for j in range(width):
-            totals[j] += np.int64(line[j])
-            line[j] = np.float64(totals[j])
-        for j in range(hidden.size):
-            if hidden[j]:
-                line[j] = 0.0
-
-
 @njit(nogil=True, cache=True, error_model="numpy")
-def load_mixed(frames, columns, box, low, high, masked, lines, out, lost, totals, rarely, out_totals):
+def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
     """Read a tile of `WIDTH` flat frames, interleaved pixel by pixel; ``lost`` (WIDTH,) is how many are left out.
 
-    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch. Totals are run where there are any, and interleaved where asked for.
+    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch.
     """
     r0, r1, c0, c1 = box
     lost[:] = 0
     for i in range(r0, r1):
-        first = i * columns + c0
-        for f in range(WIDTH):
-            to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + c1 - c0]
-            hidden = masked[f, first : first + c1 - c0] if masked.size else masked[f]
-            lost[f] += load_line(frames[f, first : first + c1 - c0], low, high, hidden, to)
+        load_lines(frames, i * columns + c0, c1 - c0, low, high, masked, lines, lost)
         for j in range(0, c1 - c0, WIDTH):
-            transpose(lines, j, TILE_COLUMNS, out, ((i - r0) * TILE_COLUMNS + j) * WIDTH)
-        if totals is not None:
-            seldom = rarely[first : first + c1 - c0] if rarely.size else rarely
-            run_totals(lines, c1 - c0, totals[first : first + c1 - c0], seldom)
-            if out_totals is not None:
-                for j in range(0, c1 - c0, WIDTH):
-                    transpose(lines, j, TILE_COLUMNS, out_totals, ((i - r0) * TILE_COLUMNS + j) * WIDTH)
+            to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
+            interleave(lines, j, TILE_COLUMNS, out, to, None, None)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def load_lines(frames, first, width, low, high, masked, lines, lost):
+    """Read a line of each of `WIDTH` flat frames by `load_line`."""
+    for f in range(WIDTH):
+        hidden = masked[f, first : first + width] if masked.size else masked[f]
+        to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
+        lost[f] += load_line(frames[f, first : first + width], low, high, hidden, to)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost, totals, used, rarely, follow):
+    """Read a tile as `load_mixed` does, and add it to the totals of used pixels; return whether they are spoilt by it.
+
+    With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely`` ones.
+    """
+    r0, r1, c0, c1 = box
+    width = c1 - c0
+    added, before = np.zeros(TILE_COLUMNS), np.zeros(TILE_COLUMNS)
+    lost[:] = 0
+    spoilt = False
+    for i in range(r0, r1):
+        first = i * columns + c0
+        line, wanted = totals[first : first + width], used[first : first + width]
+        load_lines(frames, first, width, low, high, masked, lines, lost)
+        if is_signed(frames):
+            for f in range(WIDTH):
+                spoilt |= any_negative(lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width], wanted)
+        if follow:
+            for j in range(width):
+                before[j] = np.float64(line[j])
+            for j in range(0, width, WIDTH):
+                to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
+                interleave(lines, j, TILE_COLUMNS, out, to, added, before)
+            if rarely.size and rarely[first : first + width].any():
+                for j in range(width):
+                    if rarely[first + j]:
+                        to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
+                        out[to : to + WIDTH] = 0.0
+        else:
+            for j in range(0, width, WIDTH):
+                to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
+                interleave(lines, j, TILE_COLUMNS, out, to, added, None)
+        spoilt |= add_line(added, line, wanted)
+    return spoilt
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -149,6 +174,30 @@ def weigh_lost(first_row, last_row, row_bins, row_ptr, pixels, shares, n, flags,
                     out[g, at, 3] += own
 
 
+@njit(nogil=True, cache=True, inline="always")
+def ask_for(array, first, last):
+    """Have elements first..last of a flat array, about a line of a tile, on their way from memory."""
+    for at in range(first, last, CACHE_LINE // array.itemsize):
+        prefetch(array, at)
+
+
+@njit(nogil=True, cache=True)
+def load_pairs(counts, columns, box, totals, rarely, pairs):
+    """Read a tile of totals and put them beside its counts, (TILE_PIXELS, 2) flat; 0 for ``rarely`` ones."""
+    r0, r1, c0, c1 = box
+    width = c1 - c0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        here, line, pair = counts[to : to + width], totals[first : first + width], pairs[2 * to : 2 * (to + width)]
+        for j in range(width):
+            pair[2 * j] = here[j]
+            pair[2 * j + 1] = np.float64(line[j])
+        if rarely.size:
+            for j in range(width):
+                if rarely[first + j]:
+                    pair[2 * j + 1] = 0.0
+
+
 @njit(nogil=True, cache=True)
 def add_frame(
     first_tile,
@@ -166,50 +215,98 @@ def add_frame(
     used,
     sums,
     lost_sums,
+    totals,
+    rarely,
+    follow,
 ):
-    """Add one raw frame to `sums` (bins, 4): V, A, B, and P for a gain of 1 without read noise.
+    """Add one raw frame to `sums`: V, A, B, and P for a gain of 1 without read noise.
 
-    ``lost_sums`` (1, bins, 4) receives what left out pixels take away from N, W, Q and the sum of c^2, which are
-    constants of the geometry. Returns how many pixels of the matrix are left out.
+    Parameters
+    ----------
+    sums
+        Flat, (bins, 4), or (bins, 4, 2) with ``follow``: of the frame, and of the totals.
+    lost_sums
+        (1, bins, 4), receives what left out pixels take away from N, W, Q and the sum of c^2, which are constants of
+        the geometry.
+    totals
+        (pixels,) uint32 or int64, to which the frame's counts are added as well; or (0,).
+    rarely
+        (pixels,) bool, or (0,): pixels that sums of the totals leave out.
+    follow
+        Whether the totals with the frame are to be summed too.
+
+    Returns
+    -------
+    lost, spoilt
+        How many pixels of the matrix are left out, and whether totals are spoilt (`azimuthal.csr.totals`).
     """
     rows, columns = shape
     across = tiles_across(columns)
     s, n, flags = np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS), np.zeros(TILE_PIXELS, np.bool_)
+    pairs = np.zeros(2 * TILE_PIXELS if follow else 0)
     members = np.ones(1, np.bool_)
     lost = 0
+    spoilt = False
     for t in range(tile_ptr.size - 1):
+        r0, r1, c0, c1 = tile_box(first_tile + t, across, rows, columns)
+        if totals.size and c0 == 0:
+            # In the order of memory, which it can follow; it leaves the frame of a row of tiles in the cache.
+            _, negative, outgrown = add_span(frame, totals, used, low, high, r0 * columns, r1 * columns, 1)
+            spoilt |= outgrown or negative > 0
         if tile_ptr[t] == tile_ptr[t + 1]:
             continue
-        box = tile_box(first_tile + t, across, rows, columns)
+        box = (r0, r1, c0, c1)
         some_lost = load_counts(frame, columns, box, low, high, masked, s)
         load_norm(norm, columns, box, n)
-        for r in range(tile_ptr[t], tile_ptr[t + 1]):
-            v = a = b = p = 0.0
-            for k in range(row_ptr[r], row_ptr[r + 1]):
-                pixel = np.uint64(pixels[k])
-                if shares is not None:
-                    c = np.float64(shares[k])
-                    y = c * s[pixel]
-                    a += (c * n[pixel]) * y
-                    p += c * (y if y > 0.0 else 0.0)
-                else:
-                    y = s[pixel]
-                    a += n[pixel] * y
-                    p += y if y > 0.0 else 0.0
-                v += y
-                b += y * y
-            at = row_bins[r]
-            sums[at, 0] += v
-            sums[at, 1] += a
-            sums[at, 2] += b
-            sums[at, 3] += p
+        if follow:
+            load_pairs(s, columns, box, totals, rarely, pairs)
+        begun, ends = tile_ptr[t], tile_ptr[t + 1]
+        s0, s1, e0, e1 = tile_box(first_tile + min(t + 1, tile_ptr.size - 2), across, rows, columns)
+        for k in range(TILE_ROWS):
+            line = (s0 + k) * columns
+            if s0 + k < s1:  # while rows are summed, the next tile comes from memory
+                ask_for(frame, line + e0, line + e1)
+                ask_for(norm, line + e0, line + e1)
+            until = tile_ptr[t] + (ends - tile_ptr[t]) * (k + 1) // TILE_ROWS
+            if follow:
+                for r in range(begun, until):
+                    at = np.int64(row_bins[r]) * 8
+                    add_row_of_two(row_ptr[r], row_ptr[r + 1], pixels, shares, n, pairs, frame, sums, at)
+            else:
+                add_rows(begun, until, row_bins, row_ptr, pixels, shares, n, s, sums)
+            begun = until
         if some_lost:
             here = flag_lost(frame, columns, box, low, high, masked, used, flags)
             if here:
                 rest = (row_bins, row_ptr, pixels)
                 weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, lost_sums)
                 lost += here
-    return lost
+    return lost, spoilt
+
+
+@njit(nogil=True, cache=True, inline="always")
+def add_rows(first_row, last_row, row_bins, row_ptr, pixels, shares, n, s, sums):
+    """Add V, A, B, P of a tile of one frame to `sums`, flat, (bins, 4)."""
+    for r in range(first_row, last_row):
+        v = a = b = p = 0.0
+        for k in range(row_ptr[r], row_ptr[r + 1]):
+            pixel = np.uint64(pixels[k])
+            if shares is not None:
+                c = np.float64(shares[k])
+                y = c * s[pixel]
+                a += (c * n[pixel]) * y
+                p += c * (y if y > 0.0 else 0.0)
+            else:
+                y = s[pixel]
+                a += n[pixel] * y
+                p += y if y > 0.0 else 0.0
+            v += y
+            b += y * y
+        at = np.int64(row_bins[r]) * 4
+        sums[at] += v
+        sums[at + 1] += a
+        sums[at + 2] += b
+        sums[at + 3] += p
 
 
 @njit(nogil=True, cache=True)
@@ -232,46 +329,60 @@ def add_batch(
     lost,
     totals,
     rarely,
-    total_sums,
-    mixed_totals,
+    follow,
 ):
-    """Add `WIDTH` raw frames, (WIDTH, pixels), at once, each as `add_frame` does.
+    """Add `WIDTH` raw frames, (WIDTH, pixels), at once, each as `add_frame` does; return whether totals are spoilt.
 
     Parameters
     ----------
     masked
         (WIDTH, pixels) bool, or (WIDTH, 0).
     sums
-        Flat, (bins, 4, WIDTH).
+        Flat, (bins, 4, WIDTH), or (bins, 4, 2 * WIDTH) with ``follow``: of the frames, and of the totals after each.
     lost_sums
         (WIDTH, bins, 4).
     lost
         (WIDTH,) int64, is added to.
-    totals
-        (pixels,) int64, to which the frames' counts are added as well; or None.
-    rarely
-        (pixels,) bool, or (0,): pixels that ``total_sums`` leave out.
-    total_sums
-        Like `sums`, receives the sums of the totals after each frame; or None.
-    mixed_totals
-        (TILE_PIXELS * WIDTH,) float64, scratch; None where ``total_sums`` is.
+    totals, rarely, follow
+        As for `add_frame`.
     """
     rows, columns = shape
     across = tiles_across(columns)
-    lines, mixed = np.zeros(WIDTH * TILE_COLUMNS), np.zeros(TILE_PIXELS * WIDTH)
+    lanes = 2 * WIDTH if follow else WIDTH
+    lines, mixed = np.zeros(WIDTH * TILE_COLUMNS), np.zeros(TILE_PIXELS * lanes)
     n, flags = np.zeros(TILE_PIXELS), np.zeros((WIDTH, TILE_PIXELS), np.bool_)
     here, members = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.bool_)
+    flat = frames.reshape(-1)
+    spoilt = False
     for t in range(tile_ptr.size - 1):
         if tile_ptr[t] == tile_ptr[t + 1]:
             continue
         box = tile_box(first_tile + t, across, rows, columns)
-        load_mixed(frames, columns, box, low, high, masked, lines, mixed, here, totals, rarely, mixed_totals)
         load_norm(norm, columns, box, n)
-        for r in range(tile_ptr[t], tile_ptr[t + 1]):
-            at = np.int64(row_bins[r]) * (4 * WIDTH)
-            add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, sums, at)
-            if total_sums is not None:
-                add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed_totals, total_sums, at)
+        if totals.size:
+            into = (lines, mixed, here, totals, used, rarely, follow)
+            spoilt |= load_mixed_and_add(frames, columns, box, low, high, masked, *into)
+        else:
+            load_mixed(frames, columns, box, low, high, masked, lines, mixed, here)
+        begun, ends = tile_ptr[t], tile_ptr[t + 1]
+        s0, s1, e0, e1 = tile_box(first_tile + min(t + 1, tile_ptr.size - 2), across, rows, columns)
+        for k in range(TILE_ROWS * WIDTH):
+            i, f = s0 + k // WIDTH, k % WIDTH
+            if i < s1:  # while rows are summed, the next tile comes from memory
+                line = i * columns
+                ask_for(flat, f * frames.shape[1] + line + e0, f * frames.shape[1] + line + e1)
+                if f == 0:
+                    ask_for(norm, line + e0, line + e1)
+                    if totals.size:
+                        ask_for(totals, line + e0, line + e1)
+            until = tile_ptr[t] + (ends - tile_ptr[t]) * (k + 1) // (TILE_ROWS * WIDTH)
+            for r in range(begun, until):
+                at = np.int64(row_bins[r]) * (4 * lanes)
+                if follow:
+                    add_row_of_both(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, frames, sums, at)
+                else:
+                    add_row(row_ptr[r], row_ptr[r + 1], pixels, shares, n, mixed, frames, sums, at)
+            begun = until
         if not here.any():
             continue
         for f in range(WIDTH):
@@ -288,6 +399,7 @@ def add_batch(
                 for g in range(WIDTH):
                     if members[g]:
                         here[g] = 0
+    return spoilt
 
 
 @njit(nogil=True, cache=True)

@@ -1,9 +1,10 @@
 """Vector code for batches of frames: the only generated code of the engine.
 
-A batch is `WIDTH` frames interleaved pixel by pixel, so that one index and one share serve all of them. LLVM does not
-find these vectors by itself: written as scalars, the same loops took 3.3 times as long. Vectors are of a fixed width in
-the compiler's own representation and become whatever the processor has; every lane does what the kernels for one frame
-do, in the same order, so that results have the same bits.
+A batch is `WIDTH` frames interleaved pixel by pixel, so that one index and one share serve all; where frames are
+also added up, and the totals summed after each, the totals stand beside the frames. LLVM does not find these vectors by
+itself: written as scalars, the same loops took 3.3 times as long. Vectors are of a fixed width in the compiler's own
+representation and become whatever the processor has; every lane does what the kernels for one frame do, in the same
+order, so that results have the same bits.
 """
 
 from typing import Any
@@ -15,8 +16,11 @@ from numba.extending import intrinsic
 
 WIDTH = 8
 _DOUBLE = ir.DoubleType()
-_VECTOR = ir.VectorType(_DOUBLE, WIDTH)
-_MASK = ir.VectorType(ir.IntType(32), WIDTH)
+_INDEX = ir.IntType(32)
+
+
+def _vector(lanes: int) -> Any:
+    return ir.VectorType(_DOUBLE, lanes)
 
 
 def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -25,115 +29,200 @@ def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.gep(data, [index])
 
 
-def _vector_at(builder: Any, pointer: Any) -> Any:
-    return builder.bitcast(pointer, _VECTOR.as_pointer())
+def _vector_at(builder: Any, pointer: Any, lanes: int) -> Any:
+    return builder.bitcast(pointer, _vector(lanes).as_pointer())
 
 
-def _load(builder: Any, pointer: Any) -> Any:
-    return builder.load(_vector_at(builder, pointer), align=8)
+def _load(builder: Any, pointer: Any, lanes: int) -> Any:
+    return builder.load(_vector_at(builder, pointer, lanes), align=8)
 
 
 def _store(builder: Any, vector: Any, pointer: Any) -> None:
-    builder.store(vector, _vector_at(builder, pointer), align=8)
+    builder.store(vector, _vector_at(builder, pointer, vector.type.count), align=8)
 
 
-def _spread(builder: Any, value: Any) -> Any:
+def _spread(builder: Any, value: Any, lanes: int) -> Any:
     """Return a vector with `value` in every lane."""
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_MASK, [0] * WIDTH))
+    nothing = ir.Constant(_vector(lanes), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(_INDEX, 0))
+    return _shuffle(builder, one, nothing, [0] * lanes)
 
 
 def _shuffle(builder: Any, one: Any, two: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(one, two, ir.Constant(_MASK, lanes))
+    return builder.shuffle_vector(one, two, ir.Constant(ir.VectorType(_INDEX, len(lanes)), lanes))
 
 
 @intrinsic
-def transpose(typingctx: Any, source: Any, start: Any, stride: Any, target: Any, to: Any) -> Any:
-    """Write the columns of ``source[start + f * stride + j]`` (f, j < WIDTH) to ``target[to + j * WIDTH + f]``.
-
-    Both are flat float64 arrays.
-    """
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Have the cache line of an element of a contiguous array on its way from memory."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, start, stride, target, to = arguments
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        made = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], made)
+        pointer = builder.bitcast(_element(context, builder, signature.args[0], *arguments), byte)
+        to_read, to_all_caches, data = word(0), word(3), word(1)
+        builder.call(function, [pointer, to_read, to_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Return the columns of `WIDTH` rows, by three rounds of exchanging blocks of lanes between pairs of rows."""
+    rows = list(rows)
+    block = WIDTH // 2
+    while block:
+        for f in range(WIDTH):
+            if f & block:
+                continue
+            one, two = rows[f], rows[f + block]
+            low = [j if not j & block else j - block + WIDTH for j in range(WIDTH)]
+            high = [j + block if not j & block else j + WIDTH for j in range(WIDTH)]
+            rows[f] = _shuffle(builder, one, two, low)
+            rows[f + block] = _shuffle(builder, one, two, high)
+        block //= 2
+    return rows
+
+
+@intrinsic
+def interleave(
+    typingctx: Any, lines: Any, start: Any, stride: Any, mixed: Any, to: Any, added: Any, before: Any
+) -> Any:
+    """Write `WIDTH` pixels of a line of `WIDTH` frames pixel by pixel.
+
+    Parameters
+    ----------
+    lines
+        float64, flat; pixel j of frame f is ``lines[start + f * stride + j]``.
+    mixed
+        float64, flat, receives it as ``mixed[to + j * lanes + f]``; lanes is WIDTH, or 2 * WIDTH with ``before``.
+    added
+        float64, receives the sum over the frames as ``added[start + j]``; None: not wanted.
+    before
+        float64, totals before the first frame, likewise; those after frame f then go to
+        ``mixed[to + j * lanes + WIDTH + f]``. None: not wanted.
+    """
+    summed, followed = (not isinstance(kind, types.NoneType) for kind in (added, before))
+    lanes = 2 * WIDTH if followed else WIDTH
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lines, start, stride, mixed, to, added, before = arguments
         types_ = signature.args
         rows = []
         for f in range(WIDTH):
             at = builder.add(start, builder.mul(stride, ir.Constant(stride.type, f)))
-            rows.append(_load(builder, _element(context, builder, types_[0], source, at)))
-        # Three rounds of exchanging blocks of 4, 2 and 1 lanes between pairs of rows.
-        block = WIDTH // 2
-        while block:
-            for f in range(WIDTH):
-                if f & block:
-                    continue
-                one, two = rows[f], rows[f + block]
-                low = [j if not j & block else j - block + WIDTH for j in range(WIDTH)]
-                high = [j + block if not j & block else j + WIDTH for j in range(WIDTH)]
-                rows[f] = _shuffle(builder, one, two, low)
-                rows[f + block] = _shuffle(builder, one, two, high)
-            block //= 2
-        for j in range(WIDTH):
-            at = builder.add(to, ir.Constant(to.type, j * WIDTH))
-            _store(builder, rows[j], _element(context, builder, types_[3], target, at))
+            rows.append(_load(builder, _element(context, builder, types_[0], lines, at), WIDTH))
+
+        def write(rows: list[Any], first: int) -> None:
+            for j, column in enumerate(_transposed(builder, rows)):
+                at = builder.add(to, ir.Constant(to.type, j * lanes + first))
+                _store(builder, column, _element(context, builder, types_[3], mixed, at))
+
+        write(rows, 0)
+        if followed:
+            total, totals = _load(builder, _element(context, builder, types_[6], before, start), WIDTH), []
+            for row in rows:
+                total = builder.fadd(total, row)
+                totals.append(total)
+            write(totals, WIDTH)
+        if summed:
+            total = rows[0]
+            for row in rows[1:]:
+                total = builder.fadd(total, row)
+            _store(builder, total, _element(context, builder, types_[5], added, start))
         return context.get_dummy_value()
 
-    return types.void(source, types.intp, types.intp, target, types.intp), generate
+    intp = types.intp
+    return types.void(lines, intp, intp, mixed, intp, added, before), generate
 
 
-@intrinsic
-def add_row(
-    typingctx: Any, first: Any, last: Any, pixels: Any, shares: Any, norm: Any, signal: Any, sums: Any, at: Any
-) -> Any:
-    """Add the entries first..last of a batch to the 4 * WIDTH sums that begin at ``sums[at]``: V, A, B, P.
+def _row_adder(lanes: int) -> Any:
+    """Return an intrinsic that sums rows of the matrix over interleaved frames, `lanes` of them."""
 
-    Parameters
-    ----------
-    first, last
-        Entries of one row of the matrix.
-    pixels
-        uint16, number of the entry's pixel in its tile.
-    shares
-        float32, or None: all 1.
-    norm
-        float64, normalization of the tile's pixels.
-    signal
-        float64, flat, the interleaved frames of the tile.
-    sums
-        float64, flat.
-    """
-    shared = not isinstance(shares, types.NoneType)
+    @intrinsic
+    def add(
+        typingctx: Any,
+        first: Any,
+        last: Any,
+        pixels: Any,
+        shares: Any,
+        norm: Any,
+        signal: Any,
+        frames: Any,
+        sums: Any,
+        at: Any,
+    ) -> Any:
+        """Add the entries first..last to the 4 * lanes sums that begin at ``sums[at]``: V, A, B, P.
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first, last, pixels, shares, norm, signal, sums, at = arguments
-        types_ = signature.args
-        zero = ir.Constant(_VECTOR, [0.0] * WIDTH)
-        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(4)]
+        Parameters
+        ----------
+        first, last
+            Entries of one row of the matrix.
+        pixels
+            uint16, number of the entry's pixel in its tile.
+        shares
+            float32, or None: all 1.
+        norm
+            float64, normalization of the tile's pixels.
+        signal
+            float64, flat, the interleaved frames of the tile.
+        frames
+            Where the signal comes from; only its dtype is looked at.
+        sums
+            float64, flat.
+        """
+        shared = not isinstance(shares, types.NoneType)
+        signed = not (isinstance(frames.dtype, types.Integer) and not frames.dtype.signed)
 
-        def add(total: Any, value: Any) -> None:
-            builder.store(builder.fadd(builder.load(total), value), total)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            first, last, pixels, shares, norm, signal, _, sums, at = arguments
+            types_ = signature.args
+            zero = ir.Constant(_vector(lanes), [0.0] * lanes)
+            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(4)]
 
-        one = ir.Constant(first.type, 1)
-        with cgutils.for_range_slice(builder, first, last, one, first.type) as (k, _):
-            pixel = builder.load(_element(context, builder, types_[2], pixels, k))
-            pixel = builder.zext(pixel, first.type)
-            weight = builder.load(_element(context, builder, types_[4], norm, pixel))
-            lane = builder.mul(pixel, ir.Constant(first.type, WIDTH))
-            y = _load(builder, _element(context, builder, types_[5], signal, lane))
-            if shared:
-                share = builder.load(_element(context, builder, types_[3], shares, k))
-                share = builder.fpext(share, _DOUBLE)
-                weight = builder.fmul(share, weight)
-                share = _spread(builder, share)
-                y = builder.fmul(share, y)
-            positive = builder.select(builder.fcmp_ordered(">", y, zero), y, zero)
-            add(totals[0], y)
-            add(totals[1], builder.fmul(_spread(builder, weight), y))
-            add(totals[2], builder.fmul(y, y))
-            add(totals[3], builder.fmul(share, positive) if shared else positive)
-        for q, total in enumerate(totals):
-            pointer = _element(context, builder, types_[6], sums, builder.add(at, ir.Constant(at.type, q * WIDTH)))
-            _store(builder, builder.fadd(_load(builder, pointer), builder.load(total)), pointer)
-        return context.get_dummy_value()
+            def add(total: Any, value: Any) -> None:
+                builder.store(builder.fadd(builder.load(total), value), total)
 
-    return types.void(types.intp, types.intp, pixels, shares, norm, signal, sums, types.intp), generate
+            one = ir.Constant(first.type, 1)
+            with cgutils.for_range_slice(builder, first, last, one, first.type) as (k, _):
+                pixel = builder.load(_element(context, builder, types_[2], pixels, k))
+                pixel = builder.zext(pixel, first.type)
+                weight = builder.load(_element(context, builder, types_[4], norm, pixel))
+                lane = builder.mul(pixel, ir.Constant(first.type, lanes))
+                y = _load(builder, _element(context, builder, types_[5], signal, lane), lanes)
+                if shared:
+                    share = builder.load(_element(context, builder, types_[3], shares, k))
+                    share = builder.fpext(share, _DOUBLE)
+                    weight = builder.fmul(share, weight)
+                    share = _spread(builder, share, lanes)
+                    y = builder.fmul(share, y)
+                add(totals[0], y)
+                add(totals[1], builder.fmul(_spread(builder, weight, lanes), y))
+                add(totals[2], builder.fmul(y, y))
+                if signed:
+                    y = builder.select(builder.fcmp_ordered(">", y, zero), y, zero)
+                if shared:
+                    add(totals[3], builder.fmul(share, y))
+                elif signed:
+                    add(totals[3], y)
+            if not shared and not signed:
+                totals[3] = totals[0]
+            for q, total in enumerate(totals):
+                place = builder.add(at, ir.Constant(at.type, q * lanes))
+                pointer = _element(context, builder, types_[7], sums, place)
+                _store(builder, builder.fadd(_load(builder, pointer, lanes), builder.load(total)), pointer)
+            return context.get_dummy_value()
+
+        intp = types.intp
+        return types.void(intp, intp, pixels, shares, norm, signal, frames, sums, intp), generate
+
+    return add
+
+
+add_row_of_two = _row_adder(2)
+"""Of a frame and the total."""
+add_row = _row_adder(WIDTH)
+"""Of a batch."""
+add_row_of_both = _row_adder(2 * WIDTH)
+"""Of a batch and the totals after each of its frames."""

@@ -243,7 +243,7 @@ class Integrator:
 
     def integrate_counts(
         self,
-        counts: NDArray[np.int64],
+        counts: NDArray[Any],
         monitor: float,
         frames: int,
         masked_pixels: int,
@@ -254,7 +254,7 @@ class Integrator:
         Parameters
         ----------
         counts
-            (rows * columns,) int64, not below 0.
+            (rows * columns,) uint32 or int64, not below 0.
         monitor
             Sum of the frames' monitors.
         frames
@@ -410,18 +410,20 @@ class Integrator:
     def integrate_into(
         self, frames: NDArray[Any], low: Any, high: Any, monitors: Sequence[float], totals: Totals
     ) -> list[Any]:
-        """Integrate `WIDTH` frames of unsigned counts, adding them to `totals` on the way.
+        """Integrate one frame of counts, or `WIDTH` of them, adding them to `totals` on the way.
 
         Parameters
         ----------
         frames, low, high
-            As `kernel_frames` returns them, the frames flat: (WIDTH, rows * columns).
+            As `kernel_frames` returns them, the frames flat: (1 or WIDTH, rows * columns); no larger than int32.
         monitors
             One for each frame.
         totals
             Is changed; see `Totals`.
         """
-        return self._patterns_of(self._summing.batch(frames, None, low, high, totals), monitors)
+        if len(frames) == WIDTH:
+            return self._patterns_of(self._summing.batch(frames, None, low, high, totals), monitors)
+        return self._patterns_of([self._summing.raw(frames[0], NO_MASK, low, high, totals=totals)], monitors)
 
     def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[NDArray[np.float64], bool]:
         """Return what `Summing.weights_of` does."""
@@ -432,7 +434,7 @@ class Integrator:
         sums: NDArray[np.float64],
         monitor: float,
         masked_pixels: int,
-        seldom: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None = None,
+        seldom: tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float64]] | None = None,
     ) -> Any:
         """Return the pattern of sums over frames for a monitor of 1, with what is known of pixels seen seldom.
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from azimuthal import threads
 from azimuthal.csr import Band, TiledMatrix, kernels
-from azimuthal.csr.tiles import TILE_PIXELS
 from azimuthal.csr.vectors import WIDTH
 from azimuthal.pattern import SUMS
 
@@ -87,14 +86,14 @@ class Weighted:
         return everything, poor if poor.any() else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Totals:
-    """Counts summed over frames, which a batch adds its frames to.
+    """Counts summed over frames, which frames are added to as they are integrated.
 
     Attributes
     ----------
     counts
-        (pixels,) int64; is added to.
+        (pixels,) uint32 or int64; is added to.
     frames
         How many are in them.
     rarely
@@ -105,14 +104,25 @@ class Totals:
         Whether the totals are to be summed after each frame.
     sums
         Then receives, for each frame, all seven sums of the totals for a monitor of 1, as `Summing.raw` makes them.
+    spoilt
+        Becomes True where a total outgrew its dtype, or a count was negative: the frames are to be taken out again.
     """
 
-    counts: NDArray[np.int64]
+    counts: NDArray[Any]
     frames: int = 0
     rarely: NDArray[np.bool_] = field(default_factory=lambda: NO_MASK)
     rare_weights: Floats | None = None
     follow: bool = False
     sums: list[Floats] = field(default_factory=list)
+    spoilt: bool = False
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What kernels take."""
+        return self.counts, self.rarely, self.follow
+
+
+NO_TOTALS = Totals(np.empty(0, np.uint32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,25 +151,37 @@ class Summing:
         return self.matrix.nbytes + self.norm.nbytes + 4 * self.norm.itemsize * (span.stop - span.start)
 
     def raw(
-        self, frame: NDArray[Any], masked: NDArray[np.bool_], low: Any, high: Any, frames: int = 1
+        self,
+        frame: NDArray[Any],
+        masked: NDArray[np.bool_],
+        low: Any,
+        high: Any,
+        frames: int = 1,
+        totals: Totals = NO_TOTALS,
     ) -> tuple[Floats, int]:
         """Sum counts: all seven sums for a monitor of 1, (7, bins), and how many pixels of the matrix are left out.
 
         The counts may be those of several `frames` added up. Bins that lost most of their pixels are summed afresh.
+        Where there are totals, the frame is added to them, and `Totals.sums` are made.
         """
         matrix = self.matrix
+        lanes = 2 if totals.follow else 1
 
-        def add(band: Band) -> tuple[Floats, Floats, int]:
-            sums, lost_sums = np.zeros((matrix.n_bins, 4)), np.zeros((1, matrix.n_bins, 4))
+        def add(band: Band) -> tuple[Floats, Floats, int, bool]:
+            sums, lost_sums = np.zeros(matrix.n_bins * 4 * lanes), np.zeros((1, matrix.n_bins, 4))
             common = (*band.arrays, matrix.shape, frame, masked, low, high)
-            return sums, lost_sums, kernels.add_frame(*common, self.norm, matrix.used, sums, lost_sums)
+            into = (sums, lost_sums, *totals.arguments)
+            return sums, lost_sums, *kernels.add_frame(*common, self.norm, matrix.used, *into)
 
         parts, span = self._over_bands(add), matrix.span
         lost = sum(part[2] for part in parts)
         lost_sums = add_up([part[1][0, span] for part in parts]) if lost else None
-        sums, poor = self._complete(add_up([part[0][span] for part in parts]), lost_sums, frames)
+        cut = slice(span.start * 4 * lanes, span.stop * 4 * lanes)
+        both = add_up([part[0][cut] for part in parts]).reshape(-1, 4, lanes)
+        sums, poor = self._complete(both[:, :, 0], lost_sums, frames)
         if poor is not None:
             sums[:, poor] = self.corrected(frame, masked, low, high, Corrections(), frames)[0][:, poor]
+        self._note_totals(totals, both[:, :, 1:], any(part[3] for part in parts))
         return sums, lost
 
     def batch(
@@ -168,30 +190,24 @@ class Summing:
         masked: NDArray[np.bool_] | None,
         low: Any,
         high: Any,
-        totals: Totals | None = None,
+        totals: Totals = NO_TOTALS,
     ) -> list[tuple[Floats, int]]:
-        """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit.
-
-        Where there are totals, the frames are added to them, and `Totals.sums` are made.
-        """
+        """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit, totals too."""
         matrix = self.matrix
         hidden = np.empty((WIDTH, 0), np.bool_) if masked is None else masked
+        lanes = 2 * WIDTH if totals.follow else WIDTH
 
-        def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64], Floats | None]:
-            sums, lost_sums = np.zeros(matrix.n_bins * 4 * WIDTH), np.zeros((WIDTH, matrix.n_bins, 4))
+        def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64], bool]:
+            sums, lost_sums = np.zeros(matrix.n_bins * 4 * lanes), np.zeros((WIDTH, matrix.n_bins, 4))
             lost = np.zeros(WIDTH, np.int64)
             common = (*band.arrays, matrix.shape, frames, hidden, low, high)
-            total_sums, room = None, None
-            if totals is not None and totals.follow:
-                total_sums, room = np.zeros(sums.size), np.zeros(TILE_PIXELS * WIDTH)
-            into = (None, NO_MASK) if totals is None else (totals.counts, totals.rarely)
-            kernels.add_batch(*common, self.norm, matrix.used, sums, lost_sums, lost, *into, total_sums, room)
-            return sums, lost_sums, lost, total_sums
+            into = (sums, lost_sums, lost, *totals.arguments)
+            return sums, lost_sums, lost, kernels.add_batch(*common, self.norm, matrix.used, *into)
 
         parts, span = self._over_bands(add), matrix.span
         lost = np.sum([part[2] for part in parts], axis=0)
-        cut = slice(span.start * 4 * WIDTH, span.stop * 4 * WIDTH)
-        sums = add_up([part[0][cut] for part in parts]).reshape(-1, 4, WIDTH)
+        cut = slice(span.start * 4 * lanes, span.stop * 4 * lanes)
+        sums = add_up([part[0][cut] for part in parts]).reshape(-1, 4, lanes)
         results = []
         for f in range(WIDTH):
             lost_sums = add_up([part[1][f, span] for part in parts]) if lost[f] else None
@@ -199,12 +215,17 @@ class Summing:
             if poor is not None:
                 complete[:, poor] = self.corrected(frames[f], hidden[f], low, high, Corrections())[0][:, poor]
             results.append((complete, int(lost[f])))
-        if totals is not None and totals.follow:
-            sums = add_up([part[3][cut] for part in parts]).reshape(-1, 4, WIDTH)
-            rare = None if totals.rare_weights is None else totals.rare_weights[span]
-            for f in range(WIDTH):
-                totals.sums.append(self._complete(sums[:, :, f], rare, totals.frames + f + 1)[0])
+        self._note_totals(totals, sums[:, :, WIDTH:], any(part[3] for part in parts))
         return results
+
+    def _note_totals(self, totals: Totals, sums: Floats, spoilt: bool) -> None:
+        """Tell `totals` what became of them; ``sums`` (bins, 4, frames) are theirs after each frame."""
+        if totals is not NO_TOTALS:
+            totals.spoilt |= spoilt
+            rare = None if totals.rare_weights is None else totals.rare_weights[self.matrix.span]
+            for f in range(sums.shape[2]):
+                complete, _ = self._complete(sums[:, :, f], rare, totals.frames + f + 1)
+                totals.sums.append(complete)
 
     def weights_of(self, pixels: NDArray[np.bool_]) -> tuple[Floats, bool]:
         """Sum N, W, Q and c^2 over some pixels, (bins, 4), and tell whether a bin would lose most of its pixels."""

@@ -94,11 +94,13 @@ class MultiGeometry:
         integrator = self.integrators.integrator(geometry, flat)
         stack = as_frames(frames)
         given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
-        if stack.ndim == 3 and all(value is None for value in given.values()):
-            plain, _ = self.mean_frames.integrate(integrator, stack, checked_monitors(monitor, len(stack)))
+        if stack.ndim in (2, 3) and all(value is None for value in given.values()):
+            several = stack.ndim == 3
+            factors = checked_monitors(monitor, len(stack) if several else None)
+            plain, _ = self.mean_frames.integrate(integrator, stack if several else stack[np.newaxis], factors)
             for pattern in plain:
                 self._union.add(pattern, integrator.span)
-            return plain
+            return plain if several else plain[0]
         patterns = integrator.integrate(stack, monitor=monitor, **given)
         if not isinstance(patterns, list):
             self._merge(integrator, stack, monitor, patterns, given)

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from azimuthal.csr.kernels import corrected
+from azimuthal.csr.totals.kernels import add_span
 
 BLOCK = 4096
 """Pixels that are added, without a branch, before those that are lost among them are looked for."""
@@ -13,30 +14,53 @@ LARGEST_WHOLE = 2.0**53
 
 @njit(nogil=True, cache=True)
 def add_counts(start, stop, sign, frame, used, dummy_low, dummy_high, signal, lost_pixels):
-    """Add ``sign`` times pixels start..stop of `frame` to int64 `signal`; return how many are lost and negative.
+    """Add ``sign`` times pixels start..stop of `frame` to `signal`, uint32 or int64.
 
     Pixels that are not `used`, and those with a value from dummy_low to dummy_high, add nothing. The latter are lost:
     their numbers go to ``lost_pixels[:lost]``.
+
+    Returns
+    -------
+    lost, negative, outgrown
+        How many pixels are lost, how many are negative, and whether a sum does not fit its dtype any more.
     """
     lost = 0
     negative = 0
+    outgrown = False
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        line, sums, wanted = frame[first:last], signal[first:last], used[first:last]
+        dropped, below, beyond = add_span(frame, signal, used, dummy_low, dummy_high, first, last, sign)
+        negative += below
+        outgrown |= beyond
+        if dropped:
+            lost += list_lost(frame[first:last], used[first:last], dummy_low, dummy_high, first, lost_pixels[lost:])
+    return lost, negative, outgrown
+
+
+@njit(nogil=True, cache=True)
+def find_lost(start, stop, frame, used, dummy_low, dummy_high, lost_pixels):
+    """Write the numbers of the pixels that `add_counts` would lose; return how many they are."""
+    lost = 0
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        line, wanted = frame[first:last], used[first:last]
         dropped = 0
         for j in range(last - first):
-            dummy = (line[j] >= dummy_low) & (line[j] <= dummy_high)
-            good = wanted[j] & (not dummy)
-            dropped += np.int64(wanted[j] & dummy)
-            negative += np.int64(good & (line[j] < 0))
-            value = np.int64(line[j]) if good else 0
-            sums[j] += value if sign > 0 else -value
+            dropped += np.int64(wanted[j] & (line[j] >= dummy_low) & (line[j] <= dummy_high))
         if dropped:
-            for j in range(last - first):
-                if wanted[j] and dummy_low <= line[j] <= dummy_high:
-                    lost_pixels[lost] = first + j
-                    lost += 1
-    return lost, negative
+            lost += list_lost(line, wanted, dummy_low, dummy_high, first, lost_pixels[lost:])
+    return lost
+
+
+@njit(nogil=True, cache=True, inline="always")
+def list_lost(line, wanted, dummy_low, dummy_high, first, lost_pixels):
+    """Write the numbers, from ``first`` on, of the pixels of a block that are lost; return how many they are."""
+    lost = 0
+    for j in range(line.size):
+        if wanted[j] and dummy_low <= line[j] <= dummy_high:
+            lost_pixels[lost] = first + j
+            lost += 1
+    return lost
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -148,28 +148,36 @@ class MeanFrames:
         while len(patterns) < len(frames):
             k = len(patterns)
             batch = frames[k : k + WIDTH], factors[k : k + WIDTH]
-            together = self._add_batch(integrator, *batch, follow) if len(batch[0]) == WIDTH else None
+            together = self._in_one_pass(integrator, *batch, follow) if len(batch[0]) == WIDTH else None
             if together is not None:
                 patterns += together[0]
                 means += together[1]
                 continue
             # The first frames of a geometry tell which pixels are dead; a batch with others goes one by one.
-            for frame, factor in zip(*batch, strict=True):
-                patterns.append(integrator.integrate(frame, monitor=factor))
-                self.add(integrator, frame, monitor=factor)
-                if follow:
-                    means.append(self.pattern)
+            for j in range(len(batch[0])):
+                alone = batch[0][j : j + 1], batch[1][j : j + 1]
+                one = self._in_one_pass(integrator, *alone, follow) or self._in_two_passes(integrator, *alone, follow)
+                patterns += one[0]
+                means += one[1]
                 if k == 0 and len(patterns) == 1:
                     break
         return patterns, means
 
-    def _add_batch(
+    def _in_two_passes(
+        self, integrator: Integrator, frames: NDArray[Any], monitors: Sequence[float], follow: bool
+    ) -> tuple[list[Any], list[Any]]:
+        patterns = integrator.integrate(frames, monitor=monitors)
+        for frame, monitor, pattern in zip(frames, monitors, patterns, strict=True):
+            self.add(integrator, frame, monitor=monitor, pattern=pattern)
+        return patterns, [self.pattern] if follow else []
+
+    def _in_one_pass(
         self, integrator: Integrator, frames: NDArray[Any], monitors: Sequence[float], follow: bool
     ) -> tuple[list[Any], list[Any]] | None:
         key = integrator.key
         self._turn_to(integrator)
         sums = self._sums_of(integrator)
-        together = sums.add_batch(integrator, self._used, monitors, frames, follow)
+        together = sums.integrate(integrator, monitors, frames, follow)
         if together is None:
             return None
         patterns, means = together

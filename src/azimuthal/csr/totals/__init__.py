@@ -1,0 +1,1 @@
+"""Counts summed over frames while the frames are integrated."""
