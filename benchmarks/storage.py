@@ -56,7 +56,6 @@ def storage(server: Served, paced: int = PACED, counts: tuple[int, ...] = COUNTS
 
     A run is many repeats of its patterns.
     """
-    published(server, 20)  # so that no run pays for what is loaded once
     run = published(server, paced, RATE)
     name = f"{paced} patterns of {NPT} bins, all sums, at {RATE:.0f} a second"
     yield Figure(f"{name}: event to visible by HTTP, median", float(np.median(run.late)), "s", target=1.0)

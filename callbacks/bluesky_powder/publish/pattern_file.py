@@ -3,6 +3,10 @@
 What a Tiled server serves is under ``/entry/stream``, exactly as it stood in the events (NaN in empty bins);
 ``/entry/data`` holds the same patterns as azint would write them, so GSAS-II can import the file once it is closed.
 While it grows, readers open it with ``swmr=True``.
+
+Others, GSAS-II among them, have to wait: HDF5 notes in a file that it is being written, and refuses any reader who does
+not say swmr, with file locking or without. To close the file after each flush would let them in, but lock the writer out
+for as long as one of them keeps it open, and the server's readers while it is being written.
 """
 
 import contextlib
