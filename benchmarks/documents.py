@@ -19,7 +19,7 @@ from benchmarks.scene import NPT, POLARIZATION, UNIT, Scene
 from benchmarks.timing import REPEATS, Figure
 from bluesky_powder import PowderReduction
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.hdf5 import Hdf5Files
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from raw_runs import stream_run

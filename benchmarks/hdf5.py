@@ -13,7 +13,7 @@ import hdf5plugin  # noqa: F401 - registers the filter
 from benchmarks.hdf5_job import DATASET, write_frames
 from benchmarks.timing import REPEATS, Comparison, compare, in_turn
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.hdf5 import Hdf5Files
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 
 DETECTOR = "Eiger2 CdTe 4M"
 FRAMES = 24

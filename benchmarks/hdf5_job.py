@@ -63,7 +63,7 @@ def write_frames(path: Path, detector: str, count: int) -> None:
 def ours(path: str, detector: str, count: str) -> dict[str, Callable[[], object]]:
     """Return our job."""
     from bluesky_powder.frames import Patience
-    from bluesky_powder.frames.hdf5 import Hdf5Files
+    from bluesky_powder.frames.files.hdf5 import Hdf5Files
 
     integrator = Scene(detector).integrator(SPLITTING)
     # The chunks of a stack are decoded side by side: reading ahead would cost memory and save no time.

@@ -8,7 +8,9 @@ import pytest
 
 import azimuthal as az
 from bluesky_powder import PowderReduction
-from bluesky_powder.frames import darks as darks_room
+from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.frames.darks.dark import Dark
+from bluesky_powder.frames.darks.store import DarkStore
 from bluesky_powder.reduction import waiting
 from bluesky_powder.replay import replay
 from dark_runs import DARKS, FRAMES, MixedRun, assert_pattern, expected_pattern, filed_run, mean_and_variance
@@ -294,8 +296,8 @@ def test_darks_on_disk_change_no_bit(tmp_path, budget):
 
 
 def test_dark_store_keeps_to_its_budgets(tmp_path):
-    plain = [darks_room.Dark(np.full(SHAPE, float(n)), np.full(SHAPE, n + 0.5)) for n in range(5)]
-    store = darks_room.DarkStore(byte_budget=2 * plain[0].nbytes, scratch=tmp_path)
+    plain = [Dark(np.full(SHAPE, float(n)), np.full(SHAPE, n + 0.5)) for n in range(5)]
+    store = DarkStore(byte_budget=2 * plain[0].nbytes, scratch=tmp_path)
     kept = [store.put(str(n), dark) for n, dark in enumerate(plain)]
     assert store.nbytes == 2 * plain[0].nbytes
     for n in (0, 3, 1, 4, 2):
@@ -305,9 +307,9 @@ def test_dark_store_keeps_to_its_budgets(tmp_path):
         assert dark.mask is None
     store.close()
     assert not list(tmp_path.iterdir())
-    small = darks_room.DarkStore(byte_budget=1, scratch=tmp_path, scratch_budget=3 * plain[0].nbytes)
+    small = DarkStore(byte_budget=1, scratch=tmp_path, scratch_budget=3 * plain[0].nbytes)
     kept = [small.put(str(n), dark) for n, dark in enumerate(plain)]
-    with pytest.raises(darks_room.FrameSkipped, match="no longer at hand; replay the run"):
+    with pytest.raises(FrameSkipped, match="no longer at hand; replay the run"):
         kept[0].read()
     assert np.array_equal(kept[-2].read().values, plain[-2].values)
     small.close()

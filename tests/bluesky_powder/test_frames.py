@@ -9,12 +9,12 @@ import tifffile
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames import Frame, Patience, RunFrames, Skipped, Wanted
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 from bluesky_powder.frames.frame import as_images, images_per_event
-from bluesky_powder.frames.hdf5 import Hdf5Files
-from bluesky_powder.frames.inline import InlineImages
-from bluesky_powder.frames.join import Announced, EventNote, Join, Recent
-from bluesky_powder.frames.numbered import file_name, files_per_event
-from bluesky_powder.frames.reach import local_path
+from bluesky_powder.frames.images.inline import InlineImages
+from bluesky_powder.frames.images.numbered import file_name, files_per_event
+from bluesky_powder.frames.images.reach import local_path
+from bluesky_powder.frames.joining.join import Announced, EventNote, Join, Recent
 from raw_runs import SHAPE, datum_run, images, inline_run, stream_run, tiff_run, write_hdf5
 
 ARM = Wanted("det", None, {"pos": "two_theta"}, None)
@@ -320,7 +320,7 @@ def test_join_waits_for_the_rows_of_columns():
 
 
 def test_join_keeps_few_bytes_of_images(monkeypatch):
-    monkeypatch.setattr("bluesky_powder.frames.join.MOST_BYTES", 20)
+    monkeypatch.setattr("bluesky_powder.frames.joining.join.MOST_BYTES", 20)
     join = Join(needs_event=False, columns=["x"])
     frames = [Announced(n, 1, InlineImages(np.zeros(1)), "d", 0.0) for n in (1, 2, 3)]
     out = [joined for frame in frames for joined in join.with_event(frame, note("e"))]
@@ -397,7 +397,7 @@ def test_patience_can_be_hurried():
 
 
 def test_hdf5_files_keep_few_open_and_close_all(tmp_path, monkeypatch):
-    from bluesky_powder.frames import hdf5
+    from bluesky_powder.frames.files import hdf5
 
     monkeypatch.setattr(hdf5, "MOST_OPEN_FILES", 2)
     files = Hdf5Files(Patience(0.0))

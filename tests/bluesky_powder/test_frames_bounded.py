@@ -121,7 +121,7 @@ def test_run_with_columns_and_another_stream_keeps_the_latest_only(tmp_path, sam
 def test_run_whose_documents_never_meet_is_bounded(monkeypatch, missing):
     """What waits for its counterpart is told of, each event once, but not all of it is kept."""
     for where in ("join", "streamed", "held"):
-        monkeypatch.setattr(f"bluesky_powder.frames.{where}.MOST_WAITING", 100)
+        monkeypatch.setattr(f"bluesky_powder.frames.joining.{where}.MOST_WAITING", 100)
     keys = {"det": frames_key(), **NUMBERS}
     if missing == "columns":
         keys["angle"] = number_key([1], external="STREAM:")

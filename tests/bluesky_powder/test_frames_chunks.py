@@ -9,7 +9,7 @@ import pytest
 from bluesky_powder.frames import Patience
 from bluesky_powder.frames.chunks import Buffers, ChunkDamaged, Chunks, Filters
 from bluesky_powder.frames.chunks.reader import Part
-from bluesky_powder.frames.hdf5 import Hdf5Files
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 from hdf5_stacks import (
     DIRECT,
     SHAPE,

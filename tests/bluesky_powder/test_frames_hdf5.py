@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from azimuthal import threads
 from bluesky_powder.errors import FramesUnavailable, IngestError
-from bluesky_powder.frames import Patience, hdf5
-from bluesky_powder.frames.hdf5 import Hdf5Files, Hdf5Images
+from bluesky_powder.frames import Patience
+from bluesky_powder.frames.files import hdf5
+from bluesky_powder.frames.files.hdf5 import Hdf5Files, Hdf5Images
 from bluesky_powder.ingest.hdf5 import hdf5_frames
 from hdf5_stacks import (
     BSLZ4,

@@ -12,7 +12,7 @@ import pytest
 
 from bluesky_powder.errors import FramesUnavailable
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.hdf5 import FrameUnwritten, Hdf5Files
+from bluesky_powder.frames.files.hdf5 import FrameUnwritten, Hdf5Files
 from hdf5_stacks import (
     BSLZ4,
     DIRECT,

@@ -14,11 +14,12 @@ import tifffile
 from PIL import Image
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames import Patience, RunFrames, Wanted, legacy
+from bluesky_powder.frames import Patience, RunFrames, Wanted
 from bluesky_powder.frames.frame import event_shape
-from bluesky_powder.frames.numbered import files_per_event
-from bluesky_powder.frames.reach import Reach
-from bluesky_powder.frames.region import expanded, region_of
+from bluesky_powder.frames.images import legacy
+from bluesky_powder.frames.images.numbered import files_per_event
+from bluesky_powder.frames.images.reach import Reach
+from bluesky_powder.frames.images.region import expanded, region_of
 from image_files import HDF5, JPEG, NPY, SHAPE, TIFF, WAYS, written
 from raw_runs import datum_run, images, inline_run, stream_run, write_hdf5
 

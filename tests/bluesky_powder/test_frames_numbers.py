@@ -553,7 +553,7 @@ def test_monitor_stream_after_a_pause(tmp_path):
 
 
 def test_frames_that_wait_for_another_stream_are_bounded(monkeypatch):
-    monkeypatch.setattr("bluesky_powder.frames.held.MOST_BYTES", 500)
+    monkeypatch.setattr("bluesky_powder.frames.joining.held.MOST_BYTES", 500)
     keys = {"det": {"dtype": "array", "shape": [4, 5], "source": ""}}
     frames = [descriptor("primary", keys), *(event(n, {"det": np.zeros((4, 5))}) for n in range(1, 7))]
     out = taken([*frames, *counted([0.5, 1.5, 2.5, 3.5, 4.5, 5.5])], monitored())

@@ -6,7 +6,7 @@ import pytest
 import azimuthal as az
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
-from bluesky_powder.frames.inline import InlineImages
+from bluesky_powder.frames.images.inline import InlineImages
 from bluesky_powder.reduction.patterns import Exposure, FrameReducer
 from bluesky_powder.replay import replay
 from raw_runs import SHAPE, Derived, assert_same_bits, images, inline_run, recipe_in, stream_run, write_hdf5

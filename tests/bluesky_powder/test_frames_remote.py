@@ -13,8 +13,9 @@ import pytest
 
 from bluesky_powder import replay
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames import Patience, RunFrames, Wanted, remote
-from bluesky_powder.frames.remote import TiledFrames
+from bluesky_powder.frames import Patience, RunFrames, Wanted
+from bluesky_powder.frames.images import remote
+from bluesky_powder.frames.images.remote import TiledFrames
 from image_files import JPEG, written
 from raw_runs import (
     SHAPE,

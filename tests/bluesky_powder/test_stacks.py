@@ -10,9 +10,9 @@ from azimuthal.errors import FrameError
 from bluesky_powder import PowderReduction
 from bluesky_powder.errors import FramesUnavailable
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.hdf5 import Hdf5Files, Hdf5Images
-from bluesky_powder.frames.inline import InlineImages
-from bluesky_powder.frames.together import EventReader
+from bluesky_powder.frames.files.hdf5 import Hdf5Files, Hdf5Images
+from bluesky_powder.frames.images.inline import InlineImages
+from bluesky_powder.frames.images.together import EventReader
 from bluesky_powder.reduction import patterns
 from bluesky_powder.reduction.history import History
 from bluesky_powder.reduction.stack import Stack

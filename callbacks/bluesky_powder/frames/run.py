@@ -10,19 +10,19 @@ import event_model
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.columns import Column, ColumnFiles, Row
-from bluesky_powder.frames.datums import Datums, Found
 from bluesky_powder.frames.frame import Frame, Images, NotHeld, Skipped, Wanted, images_per_event, is_image
-from bluesky_powder.frames.held import Held
-from bluesky_powder.frames.inline import InlineImages
-from bluesky_powder.frames.join import Announced, EventNote, Join, Joined
-from bluesky_powder.frames.legacy import Handlers
-from bluesky_powder.frames.numbers import BASELINE, Numbers, is_streamed
+from bluesky_powder.frames.images.inline import InlineImages
+from bluesky_powder.frames.images.legacy import Handlers
+from bluesky_powder.frames.images.reach import Reach
+from bluesky_powder.frames.images.remote import RemoteFrames
+from bluesky_powder.frames.images.resources import StreamResource
+from bluesky_powder.frames.joining.datums import Datums, Found
+from bluesky_powder.frames.joining.held import Held
+from bluesky_powder.frames.joining.join import Announced, EventNote, Join, Joined
+from bluesky_powder.frames.joining.streamed import Open, Span, Streamed
+from bluesky_powder.frames.numbers.columns import Column, ColumnFiles, Row
+from bluesky_powder.frames.numbers.lookup import BASELINE, Numbers, is_streamed
 from bluesky_powder.frames.patience import Patience
-from bluesky_powder.frames.reach import Reach
-from bluesky_powder.frames.remote import RemoteFrames
-from bluesky_powder.frames.resources import StreamResource
-from bluesky_powder.frames.streamed import Open, Span, Streamed
 
 Document = Mapping[str, Any]
 NOT_FRAMES = ("dark", BASELINE)
@@ -258,7 +258,7 @@ class RunFrames:
         elif len(seq_nums) != len(indices):
             reason = f"its StreamDatum pairs {len(seq_nums)} seq_nums with {len(indices)} indices"
             yield Skipped(seq_nums.start, max(len(seq_nums), len(indices)), reason)
-        elif self._join is not None:
+        elif self._join is not None and isinstance(resource, StreamResource):
             now = time.time()
             announced = (
                 Announced(seq_num, resource.count, self._images(resource, index), span.descriptor, now)

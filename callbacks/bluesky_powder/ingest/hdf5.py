@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import IngestError
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.handles import open_file
-from bluesky_powder.frames.hdf5 import FrameUnwritten, Hdf5Files
+from bluesky_powder.frames.files.handles import open_file
+from bluesky_powder.frames.files.hdf5 import FrameUnwritten, Hdf5Files
 
 USUAL = ("/entry/data/data", "/entry/instrument/detector/data", "/entry/data/data_000001", "/data")
 """Where NeXus, areaDetector, Dectris and Odin put their frames."""

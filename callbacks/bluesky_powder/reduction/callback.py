@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from bluesky_powder.frames import Patience
-from bluesky_powder.frames.remote import RemoteFrames
+from bluesky_powder.frames.images.remote import RemoteFrames
 from bluesky_powder.recipe import AnyRecipe, recipes_of
 from bluesky_powder.reduction.inbox import Inbox
 from bluesky_powder.reduction.router import Router

@@ -12,8 +12,9 @@ from azimuthal import Geometry, Integrator, IntegratorCache, MeanFrames, Pattern
 from azimuthal.pattern import ErrorModel
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame
-from bluesky_powder.frames.darks import Dark, DarkSource, NoData
-from bluesky_powder.frames.together import EventReader
+from bluesky_powder.frames.darks.dark import Dark, DarkSource
+from bluesky_powder.frames.darks.mean import NoData
+from bluesky_powder.frames.images.together import EventReader
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.sources import key_of
 from bluesky_powder.reduction.stack import Stack

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bluesky_powder.frames.dark_runs import DarkRun
+from bluesky_powder.frames.darks.runs import DarkRun
 from bluesky_powder.frames.legal import KNOWN, DocumentError, checked, not_understood, shown
 from bluesky_powder.reduction.documents import Emit
 from bluesky_powder.reduction.inbox import Inbox

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bluesky_powder.frames import Patience, RunFrames, Wanted
-from bluesky_powder.frames.dark_runs import DarkRun, DarkRuns, NamedDark
-from bluesky_powder.frames.dark_stream import StreamDarks
-from bluesky_powder.frames.darks import Darks, DarkStore, OneDark, images_only
-from bluesky_powder.frames.remote import RemoteFrames
+from bluesky_powder.frames.darks.dark import Darks, OneDark, images_only
+from bluesky_powder.frames.darks.runs import DarkRun, DarkRuns, NamedDark
+from bluesky_powder.frames.darks.store import DarkStore
+from bluesky_powder.frames.darks.stream import StreamDarks
+from bluesky_powder.frames.images.remote import RemoteFrames
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
 from bluesky_powder.reduction.patterns import FrameReducer

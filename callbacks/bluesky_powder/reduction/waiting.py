@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Frame, Skipped
-from bluesky_powder.frames.darks import Darks
+from bluesky_powder.frames.darks.dark import Darks
 from bluesky_powder.reduction.patterns import Exposure
 
 MOST_WAITING = 2**17

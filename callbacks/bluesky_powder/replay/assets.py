@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bluesky_powder.frames.reach import local_path
+from bluesky_powder.frames.images.reach import local_path
 
 HDF5 = "application/x-hdf5"
 

@@ -12,7 +12,7 @@ from bluesky_powder.replay.files import documents_in
 from bluesky_powder.replay.tiled import documents_of_run, is_tree
 
 if TYPE_CHECKING:
-    from bluesky_powder.frames.remote import RemoteFrames
+    from bluesky_powder.frames.images.remote import RemoteFrames
 
 Runs = Callable[[str], Iterable[Pair]]
 _NOT_KEPT = (
@@ -116,7 +116,7 @@ def place_of(catalog: Any) -> Place:
 
     if not hasattr(catalog, "context"):
         return Place(None, runs)
-    from bluesky_powder.frames.remote import TiledFrames
+    from bluesky_powder.frames.images.remote import TiledFrames
 
     return Place(TiledFrames(catalog), runs)
 

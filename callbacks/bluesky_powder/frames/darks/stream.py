@@ -12,7 +12,9 @@ import event_model
 
 from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.darks import DarkMean, DarkSource, DarkStore, without_dark
+from bluesky_powder.frames.darks.dark import DarkSource, without_dark
+from bluesky_powder.frames.darks.mean import DarkMean
+from bluesky_powder.frames.darks.store import DarkStore
 from bluesky_powder.frames.frame import Frame, Skipped
 from bluesky_powder.frames.run import RunFrames
 from bluesky_powder.recipe import Recipe

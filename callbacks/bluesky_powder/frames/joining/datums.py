@@ -4,8 +4,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from bluesky_powder.frames.join import MOST_WAITING
-from bluesky_powder.frames.recent import Recent, Resources
+from bluesky_powder.frames.joining.join import MOST_WAITING
+from bluesky_powder.frames.joining.recent import Recent, Resources
 
 E = TypeVar("E")
 Document = Mapping[str, Any]

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames import jpeg, npy, tiff
+from bluesky_powder.frames.files import jpeg, npy, tiff
+from bluesky_powder.frames.files.hdf5 import Hdf5Images
 from bluesky_powder.frames.frame import Images, event_shape, images_per_event
-from bluesky_powder.frames.hdf5 import Hdf5Images
-from bluesky_powder.frames.numbered import FileImages, file_name, files_per_event
-from bluesky_powder.frames.reach import Reach, Whereabouts
-from bluesky_powder.frames.region import JoinedImages, RegionImages, region_of
-from bluesky_powder.frames.stream_resource import HDF5, Resource, told_by
+from bluesky_powder.frames.images.numbered import FileImages, file_name, files_per_event
+from bluesky_powder.frames.images.reach import Reach, Whereabouts
+from bluesky_powder.frames.images.region import JoinedImages, RegionImages, region_of
+from bluesky_powder.frames.joining.stream_resource import HDF5, Resource, told_by
 
 TIFF, JPEG, NPY = "image/tiff", "image/jpeg", "application/x-npy"
 _MANY = "multipart/related;type="

@@ -6,8 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped
+from bluesky_powder.frames.files.hdf5 import Hdf5Images
 from bluesky_powder.frames.frame import Images
-from bluesky_powder.frames.hdf5 import Hdf5Images
 
 LIKELY_BYTES = 2**25
 """What an image occupies, until one was read: 8 million pixels of 4 bytes."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from bluesky_powder.frames.recent import Recent
+from bluesky_powder.frames.joining.recent import Recent
 
 HDF5 = "application/x-hdf5"
 

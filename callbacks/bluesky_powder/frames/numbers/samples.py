@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.columns import Column, ColumnFiles
+from bluesky_powder.frames.numbers.columns import Column, ColumnFiles
 
 MOST_SAMPLES = 2**22
 """How many values of events are kept for one data key."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.columns import ColumnFiles
-from bluesky_powder.frames.elsewhere import OtherStreams
 from bluesky_powder.frames.frame import Wanted
-from bluesky_powder.frames.join import Joined
-from bluesky_powder.frames.pairing import TOO_LONG
-from bluesky_powder.frames.values import Values, as_values, checked, shares, taken
+from bluesky_powder.frames.joining.join import Joined
+from bluesky_powder.frames.numbers.columns import ColumnFiles
+from bluesky_powder.frames.numbers.elsewhere import OtherStreams
+from bluesky_powder.frames.numbers.pairing import TOO_LONG
+from bluesky_powder.frames.numbers.values import Values, as_values, checked, shares, taken
 from bluesky_powder.recipe.conversions import factor
 from bluesky_powder.recipe.sources import KeySource, Take, as_key_source
 

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 from bluesky_powder.frames.frame import Images, NotHeld
-from bluesky_powder.frames.hdf5 import Hdf5Files
+from bluesky_powder.frames.images.remote import RemoteFrames, RemoteImages
 from bluesky_powder.frames.patience import Patience
-from bluesky_powder.frames.remote import RemoteFrames, RemoteImages
 
 WAY_OUT = (
     "mount its folder here, name the one that has it (root_map), or give a server to ask (remote=TiledFrames(...))"

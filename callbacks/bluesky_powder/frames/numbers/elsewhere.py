@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.columns import Column, ColumnFiles
-from bluesky_powder.frames.pairing import Pairing
-from bluesky_powder.frames.samples import FiledSamples, FrameTimes, Samples, TimedSamples
-from bluesky_powder.frames.streamed import Span
-from bluesky_powder.frames.values import as_values
+from bluesky_powder.frames.joining.streamed import Span
+from bluesky_powder.frames.numbers.columns import Column, ColumnFiles
+from bluesky_powder.frames.numbers.pairing import Pairing
+from bluesky_powder.frames.numbers.samples import FiledSamples, FrameTimes, Samples, TimedSamples
+from bluesky_powder.frames.numbers.values import as_values
 from bluesky_powder.recipe.sources import KeySource
 
 

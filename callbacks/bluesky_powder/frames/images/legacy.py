@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import Images, NotHeld, as_images
-from bluesky_powder.frames.reach import Reach, Whereabouts
-from bluesky_powder.frames.specs import own_handlers
+from bluesky_powder.frames.images.reach import Reach, Whereabouts
+from bluesky_powder.frames.images.specs import own_handlers
 
 ENTRY_POINTS = "databroker.handlers"
 MOST_OPEN = 16

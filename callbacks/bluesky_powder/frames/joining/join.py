@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bluesky_powder.frames.frame import Images
-from bluesky_powder.frames.recent import Recent
+from bluesky_powder.frames.joining.recent import Recent
 
 V = TypeVar("V")
 

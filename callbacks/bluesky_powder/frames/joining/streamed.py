@@ -4,11 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bluesky_powder.frames.columns import Column
-from bluesky_powder.frames.join import MOST_WAITING
-from bluesky_powder.frames.recent import MOST_RESOURCES, Recent, Resources
-from bluesky_powder.frames.resources import StreamResource
-from bluesky_powder.frames.stream_resource import Successive
+from bluesky_powder.frames.joining.join import MOST_WAITING
+from bluesky_powder.frames.joining.recent import MOST_RESOURCES, Recent, Resources
+from bluesky_powder.frames.joining.stream_resource import Resource, Successive
 
 Document = Mapping[str, Any]
 
@@ -28,12 +26,12 @@ class Span(NamedTuple):
 
     descriptor: str
     key: str
-    resource: StreamResource | Column
+    resource: Resource
     seq_nums: range
     indices: range
 
 
-Open = Callable[[Document], StreamResource | Column]
+Open = Callable[[Document], Resource]
 Role = Callable[[str, str], Open | None]
 
 
@@ -57,7 +55,7 @@ class Streamed:
         self._stream_of = stream_of
         self._role = role
         self._documents = Resources()
-        self._resources: Recent[tuple[str, str], StreamResource | Column] = Recent(MOST_RESOURCES)
+        self._resources: Recent[tuple[str, str], Resource] = Recent(MOST_RESOURCES)
         self._files: defaultdict[tuple[str, str], Successive] = defaultdict(Successive)
         self._early: defaultdict[str, list[Document]] = defaultdict(list)
         self._early_count = 0

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
+from bluesky_powder.frames.files.handles import open_file, telling_what_is_wrong
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 from bluesky_powder.frames.frame import Images, NotHeld, as_images, one_after_another
-from bluesky_powder.frames.handles import open_file, telling_what_is_wrong
-from bluesky_powder.frames.hdf5 import Hdf5Files
 from bluesky_powder.frames.patience import Patience
 
 Region = tuple[int | slice | EllipsisType, ...]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from azimuthal import AzimuthalError
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.darks import Dark, DarkMean, DarkSource, HeldDark, KnownDark, images_only, without_dark
+from bluesky_powder.frames.darks.dark import Dark, DarkSource, HeldDark, KnownDark, images_only, without_dark
+from bluesky_powder.frames.darks.mean import DarkMean
 from bluesky_powder.frames.frame import Frame, Skipped, Wanted
 from bluesky_powder.frames.run import RunFrames
 from bluesky_powder.recipe import Recipe

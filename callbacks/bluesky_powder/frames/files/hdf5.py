@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bluesky_powder.errors import FramesUnavailable
 from bluesky_powder.frames.chunks import Budget, Buffers, ChunkDamaged, ChunkMissing, Chunks, ReadAhead
+from bluesky_powder.frames.files.handles import Handle, Stamp, refresh
 from bluesky_powder.frames.frame import NotHeld, as_images
-from bluesky_powder.frames.handles import Handle, Stamp, refresh
 from bluesky_powder.frames.patience import Patience
 
 MOST_OPEN_FILES = 16

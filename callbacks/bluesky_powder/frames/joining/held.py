@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import merge
 
-from bluesky_powder.frames.join import MOST_BYTES, MOST_WAITING, Joined
+from bluesky_powder.frames.joining.join import MOST_BYTES, MOST_WAITING, Joined
 
 
 class Held:

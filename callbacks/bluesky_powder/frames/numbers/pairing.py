@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 from bluesky_powder.errors import FrameSkipped
-from bluesky_powder.frames.samples import FrameTimes, Samples, TimedSamples
+from bluesky_powder.frames.numbers.samples import FrameTimes, Samples, TimedSamples
 from bluesky_powder.recipe.sources import KeySource
 
 Rule = int | Literal["time"]

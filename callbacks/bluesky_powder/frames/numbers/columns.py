@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.handles import open_file, refresh, telling_what_is_wrong
-from bluesky_powder.frames.reach import Reach, is_special
-from bluesky_powder.frames.stream_resource import HDF5, Resource, told_by
+from bluesky_powder.frames.files.handles import open_file, refresh, telling_what_is_wrong
+from bluesky_powder.frames.images.reach import Reach, is_special
+from bluesky_powder.frames.joining.stream_resource import HDF5, Resource, told_by
 
 MOST_OPEN_FILES = 16
 BLOCK = 4096

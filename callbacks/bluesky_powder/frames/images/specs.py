@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_powder.frames import npy, tiff
+from bluesky_powder.frames.files import npy, tiff
+from bluesky_powder.frames.files.hdf5 import Hdf5Files
 from bluesky_powder.frames.frame import as_images
-from bluesky_powder.frames.hdf5 import Hdf5Files
 
 _AD_DATASET = "/entry/data/data"
 
