@@ -4,9 +4,9 @@ What a Tiled server serves is under ``/entry/stream``, exactly as it stood in th
 ``/entry/data`` holds the same patterns as azint would write them, so GSAS-II can import the file once it is closed.
 While it grows, readers open it with ``swmr=True``.
 
-Others, GSAS-II among them, have to wait: HDF5 notes in a file that it is being written, and refuses any reader who does
-not say swmr, with file locking or without. To close the file after each flush would let them in, but lock the writer out
-for as long as one of them keeps it open, and the server's readers while it is being written.
+Others, GSAS-II among them, have to wait: HDF5 notes in a file that it is being written, and refuses all readers who do
+not say swmr, with file locking or without. To close the file after each flush would let them in, but keep the writer
+out for as long as one of them has it open, and the server's readers for as long as it is written.
 """
 
 import contextlib
