@@ -27,6 +27,7 @@ def use_everything(dtypes: Sequence[str] = DTYPES) -> None:
         merger.add(scene.geometry(), frames)
         merger.mean_frame_pattern.spottiness()
         integrator = scene.integrator(splitting)
+        integrator.integrate(frames[0])  # without the matrix, which comes with the next
         integrator.integrate(frames, mask=counts == 0)
         integrator.integrate(frames[0])
         integrator.integrate(frames[0], dark=1.0, dark_variance=1.0, monitor=2.0)
