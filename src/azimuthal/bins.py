@@ -131,11 +131,12 @@ def turn_of(unit: RadialUnit) -> float | None:
     return FULL_TURN * math.radians(1.0) * unit.scale if unit.kind == "chi" else None
 
 
-def corners_of(geometry: Geometry, unit: str) -> Corners:
-    """Return the corners of all pixels of a geometry, in the cheapest layout that it has."""
+def corners_of(geometry: Geometry, unit: str, first: int = 0, last: int | None = None) -> Corners:
+    """Return the corners of the pixels of a geometry, in the cheapest layout that it has; of rows first..last only."""
+    rows = slice(first, last)
     if geometry.contiguous:
-        return Corners.from_vertices(*geometry.vertices(unit))
-    return Corners.from_corners(*geometry.corners(unit))
+        return Corners.from_vertices(*geometry.vertices(unit, rows)).from_row(first)
+    return Corners.from_corners(*geometry.corners(unit, rows)).from_row(first)
 
 
 def poles_of(geometry: Geometry, unit: str) -> Poles:

@@ -1,11 +1,15 @@
 """Shares of bins against the dense truth of tests/naive.py."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import azimuthal as az
 import naive
+from azimuthal.bins import corners_of, poles_of
 from azimuthal.errors import BinningError
 from azimuthal.splitting import Corners, check_splitting, half_widths, share_bbox, share_full, share_whole
 
@@ -135,3 +139,16 @@ def test_values_below_the_range_never_leak_into_the_first_bin():
 def test_unknown_splitting_is_refused_with_what_exists():
     with pytest.raises(BinningError, match="'pseudo' does not exist; choose one of no, bbox, full"):
         check_splitting("pseudo")
+
+
+@pytest.mark.parametrize("name", ["Eiger2 CdTe 500k", "Pilatus 100k", "Xpad S540 flat"])
+def test_corners_of_some_rows_at_a_time_give_the_same_matrix(name):
+    geometry = az.Geometry(az.Detector.from_name(name), 0.1, 0.02, 0.03, rot1=0.2, wavelength=1e-10)
+    edges, poles = np.linspace(0.0, 60.0, 201), poles_of(geometry, "2th_deg")
+    whole = share_full(corners_of(geometry, "2th_deg"), geometry.detector.mask, edges, poles)
+    parts = share_full(partial(corners_of, geometry, "2th_deg"), geometry.detector.mask, edges, poles)
+    assert len(whole.bands) == len(parts.bands)
+    for one, other in zip(whole.bands, parts.bands, strict=True):
+        assert one.first_tile == other.first_tile
+        assert all((a == b).all() for a, b in zip(one.arrays[1:], other.arrays[1:], strict=True))
+    assert (whole.used == parts.used).all()

@@ -40,9 +40,11 @@ class GridPixels:
         """Fill radial coordinate and azimuth of all centres, each (rows, columns) or empty."""
         self._run(kernels.grid_to_radial, *self.centre_lines(), (code, factor, radial, chi))
 
-    def vertices(self, code: int, factor: float) -> tuple[Floats, Floats]:
-        """Return radial coordinate and azimuth of the grid of vertices: (rows + 1, columns + 1) each."""
-        return self._crossings(*self.vertex_lines(), code, factor)
+    def vertices(self, code: int, factor: float, rows: slice) -> tuple[Floats, Floats]:
+        """Return radial coordinate and azimuth of the grid of vertices of some rows: (rows + 1, columns + 1) each."""
+        one, two = self.vertex_lines()
+        first, last, _ = rows.indices(one.size - 1)
+        return self._crossings(one[first : last + 1], two, code, factor)
 
     def corners(self, code: int, factor: float, rows: slice, columns: slice) -> tuple[Floats, Floats]:
         """Return radial coordinate and azimuth of the corners A, B, C, D of some pixels: (rows, columns, 4) each."""

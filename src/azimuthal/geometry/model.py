@@ -176,8 +176,15 @@ class Geometry:
         """Return the momentum transfer of all pixel centres in nm⁻¹: (rows, columns) float64."""
         return self.radial("q_nm^-1")
 
-    def vertices(self, unit: str | RadialUnit) -> tuple[Floats, Floats]:
+    def vertices(self, unit: str | RadialUnit, rows: slice = _ALL) -> tuple[Floats, Floats]:
         """Return the radial coordinate (in the unit) and the azimuth (radians) of the grid of pixel vertices.
+
+        Parameters
+        ----------
+        unit
+            Of the radial coordinate.
+        rows
+            Of which pixels, one after the other; all unless said.
 
         Returns
         -------
@@ -195,7 +202,7 @@ class Geometry:
         pixels = self.pixels
         if not isinstance(pixels, GridPixels) or not self.contiguous:
             raise DetectorError(f"detector {self.detector.name!r}: its pixels are not contiguous, ask for its corners")
-        return pixels.vertices(code, factor)
+        return pixels.vertices(code, factor, rows)
 
     def corners(self, unit: str | RadialUnit, rows: slice = _ALL, columns: slice = _ALL) -> tuple[Floats, Floats]:
         """Return the radial coordinate (in the unit) and the azimuth (radians) of the four corners of every pixel.

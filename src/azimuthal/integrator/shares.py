@@ -1,6 +1,7 @@
 """Which pixel has which share of which bin: bins and splitting to a sparse matrix."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,10 @@ class Footprints:
         """Return the shares of radial bins."""
         if self.splitting == "no":
             return share_whole(self.geometry.radial(self.unit), self.skipped, edges)
-        corners = corners_of(self.geometry, self.unit)
         if self.splitting == "full":
             poles = poles_of(self.geometry, self.unit)
-            return share_full(corners, self.skipped, edges, poles)
+            return share_full(partial(corners_of, self.geometry, self.unit), self.skipped, edges, poles)
+        corners = corners_of(self.geometry, self.unit)
         centres = self.geometry.radial(self.unit)
         return share_bbox(centres, half_widths(centres, corners), self.skipped, edges, self._floor)
 

@@ -9,14 +9,16 @@ over the azimuth, are in `azimuthal.splitting.cake`.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from azimuthal import threads
 from azimuthal.csr import TiledMatrix
+from azimuthal.csr.tiles import TILE_ROWS
 from azimuthal.errors import BinningError
 from azimuthal.splitting import full, kernels
 
@@ -54,6 +56,10 @@ class Corners:
         offsets = np.arange(4, dtype=np.int64)
         stride = 4 * radial.shape[1]
         return cls(np.ascontiguousarray(radial).ravel(), np.ascontiguousarray(azimuth).ravel(), stride, 4, offsets)
+
+    def from_row(self, first: int) -> "Corners":
+        """Return the same corners as those of the pixels from row `first` on; those above are not there."""
+        return replace(self, offsets=self.offsets - first * self.row_stride) if first else self
 
     @property
     def layout(self) -> tuple[int, int, NDArray[np.int64]]:
@@ -134,7 +140,7 @@ def share_bbox(
 
 
 def share_full(
-    corners: Corners,
+    corners: Corners | Callable[[int, int], Corners],
     skipped: NDArray[np.bool_],
     edges: NDArray[np.float64],
     poles: Poles = Poles(),
@@ -144,7 +150,7 @@ def share_full(
     Parameters
     ----------
     corners
-        Of all pixels.
+        Of all pixels; or what returns those of the pixels in rows first..last, so that there need not be all at once.
     skipped
         (rows, columns) bool.
     edges
@@ -153,12 +159,14 @@ def share_full(
         Where the radial unit has no azimuth.
     """
     skip = np.ascontiguousarray(skipped).ravel()
-    where = (corners.radial, corners.azimuth, corners.layout, poles.array)
-    return TiledMatrix.build(
-        skipped.shape,
-        edges.size - 1,
-        lambda first, last, used: full.full_tiles(first, last, skipped.shape, skip, *where, edges, used),
-    )
+    shape = skipped.shape
+
+    def share(first: int, last: int, used: NDArray[np.bool_]) -> tuple[Any, ...]:
+        here = corners(first * TILE_ROWS, min(last * TILE_ROWS, shape[0])) if callable(corners) else corners
+        where = here.radial, here.azimuth, here.layout, poles.array
+        return full.full_tiles(first, last, shape, skip, *where, edges, used)  # type: ignore[no-any-return]
+
+    return TiledMatrix.build(shape, edges.size - 1, share)
 
 
 def half_widths(centres: NDArray[np.float64], corners: Corners) -> NDArray[np.float64]:
