@@ -4,6 +4,7 @@ import logging
 import queue
 import time
 
+import numpy as np
 import pytest
 from tiled.client import from_uri
 
@@ -176,6 +177,26 @@ def test_patterns_are_taken_from_what_is_pushed(server, monkeypatch):
             assert following.wait(PATIENCE)
             assert fetched  # the hook sees what is asked, such as for the run's end
     assert_patterns(updates, range(1, 9))
+
+
+def test_what_followers_wait_for_is_written_first(server):
+    written, client = [], server.client()
+    client.context.http_client.event_hooks["request"].append(
+        lambda request: request.method == "PATCH" and written.append("/".join(request.url.path.split("/")[-2:]))
+    )
+    with TiledPublisher(client, spool=server.spool, storage="events") as publisher:
+        telling = Telling(publisher, documents_of(range(1, 5)))
+        telling.up_to(3)
+        written.clear()
+        telling.up_to(4)
+        first, second, *rest = [path for path in written if path.startswith("primary/")]
+        assert (first, second) == ("primary/sums", "primary/internal")
+        assert sorted(rest) == ["primary/intensity", "primary/sem"]
+        telling.up_to(None)
+    read = client[telling.uid, "primary"].read()
+    for row, number in enumerate(range(1, 5)):
+        np.testing.assert_array_equal(read["intensity"][row], pattern(number).intensity)
+        np.testing.assert_array_equal(read["sem"][row], pattern(number).sem)
 
 
 def test_sums_that_nobody_takes_do_not_pile_up(server, monkeypatch):
