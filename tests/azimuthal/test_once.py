@@ -1,5 +1,7 @@
 """The first frame of a geometry, summed without a matrix, has the bits of all later ones."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -111,6 +113,18 @@ def test_what_a_user_does_to_a_flat_afterwards_changes_nothing():
     first = engine.integrate(counts())
     assert engine.integrate(counts()).sums.tobytes() == first.sums.tobytes()
     assert first.masked_pixels == 0
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_integrators_are_pickled_and_copied_with_what_they_know(frames):
+    engine = az.Integrator(geometry(), az.RadialBins("q_nm^-1", 50), flat=np.full(SHAPE, 2.0))
+    for _ in range(frames):
+        engine.integrate(counts())
+    others = pickle.loads(pickle.dumps(engine)), copy.deepcopy(engine)
+    expected = engine.median(counts()).sums.tobytes(), engine.integrate(counts()).sums.tobytes()
+    for other in others:
+        assert (other.median(counts()).sums.tobytes(), other.integrate(counts()).sums.tobytes()) == expected
+        assert other.nbytes == engine.nbytes
 
 
 def test_first_frames_of_many_threads_are_the_same():

@@ -182,6 +182,10 @@ class TiledMatrix:
     def _own_nbytes(self) -> int:
         return self.used.nbytes + sum(band.nbytes for band in self.bands)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but those who want to be told."""
+        return self.__dict__ | {"_listeners": []}
+
     @property
     def csr(self) -> CSRMatrix:
         """The same shares in bin order, built on first use."""

@@ -88,6 +88,16 @@ class Preparation:
         if self._once is None or azimuth is not None:
             self._build()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the lock, and whoever wants to be told."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_grown")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled."""
+        self.__dict__.update(state, _lock=threading.Lock(), _grown=None)
+        if self._built is not None:
+            self._built.matrix.when_grown(partial(_tell, ref(self)))
+
     def when_grown(self, tell: Callable[[], None]) -> None:
         """Have `tell` called whenever `nbytes` has become larger, by the thread that made it so."""
         self._grown = tell
