@@ -285,7 +285,7 @@ class Summing:
             kernels.add_constants(*band.arrays, matrix.shape, self.norm, sums)
             return sums[matrix.span]
 
-        return add_up(self._over_bands(add)).copy()  # not a view of all bins
+        return add_up(self._over_bands(add))
 
     def _complete(self, signal: Floats, lost: Floats | None, frames: int) -> tuple[Floats, NDArray[np.bool_] | None]:
         """Make all seven sums; see `Weighted`."""
@@ -298,7 +298,7 @@ class Summing:
 
 def add_up(parts: Sequence[Floats]) -> Floats:
     """Add the sums of bands, in their order."""
-    total = parts[0]
+    total = parts[0].copy()
     for part in parts[1:]:
-        total = total + part
+        total += part
     return total
