@@ -208,6 +208,22 @@ def test_position_seen_once_has_no_matrix_and_gets_it_when_it_comes_back():
     assert one.integrate(frame(1)).sums.tobytes() == first.sums.tobytes()
 
 
+def test_positions_seen_once_are_merged_without_any_matrix():
+    merger, single = az.MultiGeometry(BINS, splitting="full"), az.MultiGeometry(BINS, splitting="full")
+    light = 2 * SHAPE[0] * SHAPE[1]
+    for k in range(6):
+        merger.add(geometry(2.0 * k), frame(k))
+        assert merger.integrators.nbytes <= (k + 1) * light
+    single.extend((geometry(2.0 * k), frame(k)) for k in range(6))
+    assert single.integrators.nbytes <= 6 * light
+    assert merger.mean_frame_pattern.sums.tobytes() == single.mean_frame_pattern.sums.tobytes()
+    np.testing.assert_array_equal(merger.mean_frame_pattern.sums, merger.pattern.sums)
+    assert merger.integrators.nbytes <= 6 * light, "not for reading either"
+    for one in (merger, single):
+        one.add(geometry(4.0), frame(9))
+    assert merger.mean_frame_pattern.sums.tobytes() == single.mean_frame_pattern.sums.tobytes()
+
+
 @pytest.mark.parametrize("method", ["integrate", "sigma_clip", "median"])
 @pytest.mark.parametrize("given", [{"dark": 1.0}, {"mask": np.eye(*SHAPE)}])
 def test_cache_keeps_to_its_budget_when_integrators_grow_after_they_were_handed_out(given, method):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import naive
 from azimuthal.errors import MergeError, PatternError
-from azimuthal.pattern import Pattern, RunningUnion, grade, independent_frames, independent_frames_from, union
+from azimuthal.pattern import Packed, Pattern, RunningUnion, grade, independent_frames, independent_frames_from, union
 from azimuthal.pattern.sums import Conditions
 
 EDGES = np.linspace(0.0, 6.0, 7)
@@ -154,6 +154,20 @@ def test_running_union_has_the_bits_of_the_union_whenever_it_is_read():
         running.add(replace(patterns[0], unit="q_nm^-1"))
     assert running.pattern is read[-1]
     assert running.patterns == 5
+
+
+@pytest.mark.parametrize("span", [slice(None), slice(1, 5)])
+def test_packed_pattern_comes_back_as_it_was(span):
+    pattern = pattern_of(*frame(3), wavelength=1e-10, gain=2.0, masked_pixels=7)
+    sums = np.zeros_like(pattern.sums)
+    sums[:, span] = pattern.sums[:, span]
+    pattern = replace(pattern, sums=sums)
+    packed = Packed(pattern, span)
+    again = packed.pattern
+    assert packed.nbytes == sums[:, span].nbytes
+    assert again.sums.tobytes() == sums.tobytes()
+    for name in ("unit", "edges", "conditions", "error_model", "gain", "masked_pixels", "wavelength"):
+        assert getattr(again, name) is getattr(pattern, name) or getattr(again, name) == getattr(pattern, name)
 
 
 def test_union_of_nothing_is_refused():

@@ -7,10 +7,10 @@ out again exactly. What does not fit the byte budget is spooled to a scratch fil
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal.csr.vectors import WIDTH
@@ -20,7 +20,7 @@ from azimuthal.integrator import Integrator, IntegratorKey, checked_monitor
 from azimuthal.integrator.frame import checked_monitors
 from azimuthal.multigeometry.pixel_sums import PixelSums
 from azimuthal.multigeometry.scratch import Scratch
-from azimuthal.pattern import Pattern, union
+from azimuthal.pattern import Packed, Pattern, union
 
 
 class MeanFrames:
@@ -55,12 +55,12 @@ class MeanFrames:
         self._live: OrderedDict[IntegratorKey, PixelSums] = OrderedDict()
         self._sizes: dict[int, int] = {}
         self._patterns: dict[IntegratorKey, Pattern] = {}
+        self._packed: dict[IntegratorKey, Packed[Pattern]] = {}
         self._frames: dict[IntegratorKey, int] = {}
         self._closed: list[Pattern] = []
         self._closed_frames = 0
         self._others: tuple[IntegratorKey, Pattern | None] | None = None
         self._current: Integrator | None = None
-        self._used: NDArray[np.bool_] = np.empty(0, np.bool_)
 
     @property
     def frames(self) -> int:
@@ -222,7 +222,7 @@ class MeanFrames:
 
     def close(self) -> None:
         """Drop all sums and the scratch files."""
-        for store in (self._live, self._sizes, self._patterns, self._frames, self._closed):
+        for store in (self._live, self._sizes, self._patterns, self._packed, self._frames, self._closed):
             store.clear()
         self._closed_frames = 0
         self._others = self._current = None
@@ -243,7 +243,7 @@ class MeanFrames:
         factor = checked_monitor(monitor)
         self._turn_to(integrator)
         sums = self._sums_of(integrator)
-        sums.add(integrator, self._used, sign, factor, frame, **{k: v for k, v in given.items() if v is not None})
+        sums.add(integrator, sign, factor, frame, **{k: v for k, v in given.items() if v is not None})
         self._note(key, len(sums.monitors))
         if sign < 0:
             self._others = None
@@ -252,6 +252,7 @@ class MeanFrames:
     def _note(self, key: IntegratorKey, frames: int) -> None:
         """Note how many frames a geometry has now; its pattern is to be made anew."""
         self._patterns.pop(key, None)
+        self._packed.pop(key, None)
         if not self._frames.get(key):
             self._frames.pop(key, None)  # so that it goes to the end of the order
         self._frames[key] = frames
@@ -261,24 +262,31 @@ class MeanFrames:
         return [key for key, frames in self._frames.items() if frames]
 
     def _turn_to(self, integrator: Integrator) -> None:
-        """Keep one integrator only, that of the last frame: the pattern of the geometry left behind is made now."""
+        """Keep one integrator only, that of the last frame: the pattern of the geometry left behind is made now.
+
+        There may be thousands of geometries: their patterns are kept without empty bins.
+        """
         if integrator is self._current:
             return
         if self._current is not None and self._frames.get(self._current.key):
-            self._pattern_of(self._current.key)
+            key = self._current.key
+            left = self._pattern_of(key)
+            if self._patterns.pop(key, None) is not None:
+                self._packed[key] = Packed(left, self._current.span)
         self._current = integrator
-        self._used = integrator.used_pixels
 
     def _union_without(self, current: IntegratorKey, keys: list[IntegratorKey]) -> Pattern | None:
         """Return the merge of all geometries but the current one; kept until the current one changes."""
         if self._others is not None and self._others[0] == current:
             return self._others[1]
-        parts = [*self._closed, *(self._pattern_of(g) for g in keys if g != current)]
-        others = union(parts) if parts else None
+        there_are = self._closed or any(g != current for g in keys)
+        others = union(chain(self._closed, (self._pattern_of(g) for g in keys if g != current))) if there_are else None
         self._others = (current, others)
         return others
 
     def _pattern_of(self, key: IntegratorKey) -> Pattern:
+        if key in self._packed:
+            return self._packed[key].pattern
         if key not in self._patterns:
             if self._current is None or self._current.key != key:
                 raise FrameError("mean frame: the integrator of this geometry is gone")
@@ -303,6 +311,8 @@ class MeanFrames:
             self._sizes.pop(id(self._live.pop(key)), None)
         while self._scratch.nbytes > self.scratch_budget:
             key = self._scratch.drop_oldest()
-            self._closed = [union([*self._closed, self._patterns.pop(key)])]
+            self._closed = [union([*self._closed, self._pattern_of(key)])]
+            self._patterns.pop(key, None)
+            self._packed.pop(key, None)
             self._closed_frames += self._frames.pop(key)
             self._others = None

@@ -80,17 +80,13 @@ class PixelSums:
             setattr(self, name, arrays.get(name, np.empty(0, np.uint32) if name == "signal" else None))
         self._weighed = None
 
-    def add(
-        self, integrator: Integrator, used: NDArray[np.bool_], sign: int, monitor: float, frame: ArrayLike, **given: Any
-    ) -> None:
+    def add(self, integrator: Integrator, sign: int, monitor: float, frame: ArrayLike, **given: Any) -> None:
         """Add a frame (`sign` 1) or take it out again (-1).
 
         Parameters
         ----------
         integrator
             Of the geometry.
-        used
-            (pixels,), its `used_pixels`.
         sign, monitor, frame
             What to do, with what.
         **given
@@ -106,6 +102,7 @@ class PixelSums:
         if sign > 0 and not given and not self.monitors and self._keep_first(integrator, frame):
             self._note_monitor(1, monitor)
             return
+        used = integrator.used_pixels
         self._begin(integrator, used)
         self._change(integrator, used, sign, monitor, frame, given)
 

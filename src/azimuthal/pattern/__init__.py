@@ -2,6 +2,7 @@
 
 from azimuthal.pattern.cake import Cake
 from azimuthal.pattern.difference import Difference
+from azimuthal.pattern.packed import Packed
 from azimuthal.pattern.powder import Pattern
 from azimuthal.pattern.spottiness import (
     Grade,
@@ -21,6 +22,7 @@ __all__ = [
     "Difference",
     "ErrorModel",
     "Grade",
+    "Packed",
     "Pattern",
     "RunningUnion",
     "SpottinessNumbers",
