@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import event_model
 import numpy as np
@@ -19,6 +20,7 @@ from bluesky_powder.errors import PublishError
 from bluesky_powder.publish import TiledPublisher, read_journal
 from bluesky_powder.publish.encoding import decode, encode
 from bluesky_powder.publish.journal import Journal
+from bluesky_powder.publish.side_by_side import side_by_side
 from bluesky_powder.server import PowderServer
 from derived_runs import cumulative_values, derived_run, primary_values
 
@@ -247,6 +249,24 @@ def test_encoding_keeps_arrays_nan_and_nesting():
         assert back[key].dtype == document[key].dtype
     assert (back["b"], back[3]) == (document["b"], True)
     assert math.isnan(decode(encode("event", {"x": np.float32("nan")}))[1]["x"])
+
+
+def test_calls_side_by_side_all_end_before_an_error_of_one_is_raised():
+    both, ended = threading.Barrier(2, timeout=30), []
+
+    def meet(name):
+        both.wait()
+        ended.append(name)
+
+    def fail():
+        raise OSError("no route")
+
+    side_by_side([])
+    side_by_side([partial(meet, "a"), partial(meet, "b")])
+    assert sorted(ended) == ["a", "b"]
+    with pytest.raises(OSError, match="no route"):
+        side_by_side([fail, partial(meet, "c"), partial(meet, "d")])
+    assert sorted(ended) == ["a", "b", "c", "d"]
 
 
 def test_program_that_forgets_to_close_still_stores_everything(tmp_path):

@@ -1,7 +1,10 @@
 """bluesky-tiled-plugins' writer for one run, with a say in when it writes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+
+from bluesky_powder.publish.side_by_side import side_by_side
 
 SUMS = "sums"
 """Data key of what a pattern is, and all else is read from."""
@@ -9,6 +12,8 @@ SUMS = "sums"
 _OF_ONE = ("user:", "service:")
 """How the tags begin by which Tiled knows a node of one user's; it sets them itself and takes them from nobody."""
 
+AT_ONCE = 4
+"""Requests that are made side by side at most."""
 BY_HAND = 2**31
 """A batch that never fills."""
 
@@ -36,14 +41,21 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
         def flush(self) -> None:
             # Stream after stream, as readers wait for the first; files before rows, as readers go by the table's rows.
             for stream in dict.fromkeys(node.item["id"] for node in self._desc_nodes.values()):
-                for uid, document in list(self._external_data_cache.items()):
-                    if self._desc_nodes[document["descriptor"]].item["id"] == stream:
-                        self._write_external_data(document)
-                        del self._external_data_cache[uid]
+                self._write_files(stream)
                 rows = self._internal_data_cache[stream]
                 if rows:
                     self._write_rows(stream, rows)
                     rows.clear()
+
+        def _write_files(self, stream: str) -> None:
+            told = self._external_data_cache.items()
+            uids = [uid for uid, each in told if self._desc_nodes[each["descriptor"]].item["id"] == stream]
+            calls = [partial(self._write_external_data, self._external_data_cache.pop(uid)) for uid in uids]
+            # Resources of one key go into one node, one after the other.
+            keys = {self._stream_resource_cache[uid]["data_key"] for uid in uids}
+            at_once = AT_ONCE if len(keys) == len(uids) else 1
+            for first in range(0, len(calls), at_once):
+                side_by_side(calls[first : first + at_once])
 
         def _write_rows(self, stream: str, rows: list[dict[str, Any]]) -> None:
             # Sums and row first, which followers wait for: a request takes some 30 ms, whatever is in it. Readers take
