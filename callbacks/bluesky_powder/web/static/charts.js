@@ -140,32 +140,43 @@ export function drawSpottiness(chart, { frames, union, meanFrame, label }) {
       { stroke: colours.second, width: 2, dash: [8, 3], points: { size: 5 } },
       { stroke: colours.third, width: 1, dash: [2, 4], points: { show: false } },
     ],
-    hooks: { drawClear: [(plot) => drawGrades(plot, colours)] },
+    // The areas below the grid, their names above it.
+    hooks: { drawClear: [(plot) => fillGrades(plot, colours)], draw: [(plot) => nameGrades(plot, colours)] },
   });
   chart.show(label, options, [frames, u, m, guide]);
 }
 
-function drawGrades(plot, colours) {
-  const { ctx, bbox } = plot;
+function grades(plot, colours) {
   const [low, high] = [plot.scales.y.min, plot.scales.y.max];
-  const areas = [
+  return [
     ["smooth", low, Math.min(GRADES.mild, high), colours.smooth],
     ["mild", GRADES.mild, Math.min(GRADES.strong, high), colours.mild],
     ["strong", GRADES.strong, high, colours.strong],
-  ];
+  ]
+    .filter(([, from, to]) => to > from)
+    .map(([name, from, to, colour]) => ({ name, colour, top: plot.valToPos(to, "y", true), bottom: plot.valToPos(from, "y", true) }));
+}
+
+function fillGrades(plot, colours) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  for (const { colour, top, bottom } of grades(plot, colours)) {
+    ctx.fillStyle = colour;
+    ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
+  }
+  ctx.restore();
+}
+
+function nameGrades(plot, colours) {
+  const { ctx, bbox } = plot;
   const scale = window.devicePixelRatio || 1;
   ctx.save();
   ctx.font = `${11 * scale}px system-ui, sans-serif`;
   ctx.textAlign = "right";
   ctx.textBaseline = "top";
-  for (const [name, from, to, colour] of areas) {
-    if (to <= from) continue;
-    const [top, bottom] = [plot.valToPos(to, "y", true), plot.valToPos(from, "y", true)];
-    ctx.fillStyle = colour;
-    ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
-    if (bottom - top < 16 * scale) continue;
-    ctx.fillStyle = colours.text;
-    ctx.fillText(name, bbox.left + bbox.width - 6 * scale, top + 3 * scale);
+  ctx.fillStyle = colours.text;
+  for (const { name, top, bottom } of grades(plot, colours)) {
+    if (bottom - top >= 16 * scale) ctx.fillText(name, bbox.left + bbox.width - 6 * scale, top + 3 * scale);
   }
   ctx.restore();
 }
