@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import azimuthal as az
+from azimuthal.pattern import Conditions, Pattern
 from bluesky_powder.replay import replay
 from raw_runs import (
     SHAPE,
@@ -124,6 +125,39 @@ def test_reduction_documents_say_where_they_come_from(moving):
     assert derived.stop["reason"] == ""
     assert derived.stop["num_events"] == {"axes": 1, "primary": 6, "cumulative": 6, "merged": 3}
     assert (derived.stop["frames_seen"], derived.stop["frames_reduced"], derived.stop["frames_skipped"]) == (6, 6, 0)
+
+
+@pytest.mark.parametrize("error_model", ["azimuthal", "poisson"])
+def test_reduction_documents_are_enough_to_rebuild_patterns(tmp_path, error_model):
+    """Axes and data keys say of the sums all that a pattern is: nobody has to guess it from the recipe."""
+    integration = {"splitting": "bbox", "error_model": error_model, "gain": 2.5, "polarization": 0.9}
+    recipe = recipe_in(tmp_path, moving=True, integration=integration, corrections={"monitor": "i0"})
+    frames = images(6)
+    derived = reduced(inline_run(frames, POSITIONS, MONITORS), recipe)
+    axes = derived.events["axes"][0]
+    radial = derived.descriptors[axes["descriptor"]]["data_keys"]["radial"]
+    for event, (_, pattern) in zip(derived.events["primary"], engine_patterns(recipe, frames), strict=True):
+        data, keys = event["data"], derived.descriptors[event["descriptor"]]["data_keys"]
+        about = keys["sums"]
+        conditions = dict(about["conditions"])
+        conditions["polarization"] = tuple(conditions["polarization"])
+        rebuilt = Pattern(
+            unit=radial["radial_unit"],
+            edges=axes["data"]["radial_edges"],
+            sums=data["sums"],
+            conditions=Conditions(**conditions),
+            error_model=about["error_model"],
+            gain=about["gain"],
+            masked_pixels=data["masked_pixels"],
+            wavelength=radial["wavelength"],
+        )
+        same = pattern.with_errors(error_model)
+        assert rebuilt.difference_from(same) is None
+        assert (rebuilt.gain, rebuilt.wavelength, rebuilt.error_model) == (2.5, 1e-10, error_model)
+        assert rebuilt.masked_pixels == same.masked_pixels
+        for name in ("intensity", "sem"):
+            assert np.array_equal(getattr(rebuilt, name), data[name], equal_nan=True)
+            assert np.array_equal(getattr(rebuilt, name), getattr(same, name), equal_nan=True)
 
 
 WAYS = {
