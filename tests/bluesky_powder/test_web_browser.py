@@ -102,6 +102,7 @@ def test_page_without_a_key_says_so_and_takes_one(browser, server):
 
 
 def test_run_appears_grows_and_completes_without_a_reload(browser, server, scan):
+    browser.open("about:blank")  # or the page would only be told of another fragment, and load itself again later
     browser.open(f"{server.uri}{POWDER}#api_key=sesame")
     until(lambda: browser.data("runs") == "1")
     assert "<b>CeO2</b>" in browser.text("tbody tr")
@@ -174,8 +175,8 @@ def test_patterns_are_downloaded_as_files(browser, server, scan, tmp_path):
     browser.download_to(tmp_path / "downloads")
     browser.open(f"{server.uri}{POWDER}run/{scan.uid}")
     until(lambda: browser.data("shown") == f"primary {FRAMES - 1}")
-    browser.js("(document.querySelector('input[type=range]').value = 3)")
-    browser.js("document.querySelector('input[type=range]').dispatchEvent(new Event('input'))")
+    slider = "document.querySelector('input[type=range]')"
+    browser.js(f"({slider}.value = 3, {slider}.dispatchEvent(new Event('input')))")
     until(lambda: browser.data("shown") == "primary 2")
     links = "[...document.querySelectorAll('.downloads a')]"
     names = browser.js(f"{links}.map((link) => link.download)")
