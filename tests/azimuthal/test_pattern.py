@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import naive
 from azimuthal.errors import MergeError, PatternError
 from azimuthal.pattern import Packed, Pattern, RunningUnion, grade, independent_frames, independent_frames_from, union
+from azimuthal.pattern.spottiness import mean_scatter
 from azimuthal.pattern.sums import Conditions
 
 EDGES = np.linspace(0.0, 6.0, 7)
@@ -216,6 +217,18 @@ def test_spottiness_error_is_the_standard_error_of_the_mean_excess():
     weighted = np.sqrt(n / (n - 1) * (intensity**2 * (R - mean) ** 2).sum()) / intensity.sum()
     np.testing.assert_allclose(pattern.spottiness_error(weighted=True), weighted)
     np.testing.assert_allclose(pattern.mean_excess, R.mean())
+
+
+@pytest.mark.parametrize(("seed", "pixels", "counts"), [(0, 600, 30.0), (1, 60, 3.0), (2, 30, 0.1), (3, 240, 0.0)])
+def test_all_numbers_at_once_have_the_bits_of_each(seed, pixels, counts):
+    pattern = pattern_of(*frame(seed, pixels=pixels, counts=counts, split=seed % 2 == 0))
+    numbers = pattern.spottiness_numbers()
+    np.testing.assert_array_equal(
+        [numbers.plain, numbers.weighted, numbers.excess, numbers.excess_weighted],
+        [pattern.spottiness(weighted=w, excess=e) for e in (False, True) for w in (False, True)],
+    )
+    np.testing.assert_array_equal(numbers.excess_error, pattern.spottiness_error())
+    np.testing.assert_array_equal(numbers.mean_excess, mean_scatter(pattern, weighted=False, excess=True))
 
 
 def test_spottiness_of_a_smooth_powder_is_noise_alone_and_its_excess_zero():

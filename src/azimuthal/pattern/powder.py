@@ -1,6 +1,7 @@
 """A powder pattern: sums over radial bins, and the spottiness of its rings."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from azimuthal.pattern import spottiness as _spottiness
@@ -49,12 +50,16 @@ class Pattern(BinnedSums):
 
     def spottiness_numbers(self) -> SpottinessNumbers:
         """Return all forms of the spottiness, and its error, at the cost of one: for what follows fast frames."""
+        return self._numbers
+
+    @cached_property
+    def _numbers(self) -> SpottinessNumbers:
         return _spottiness.numbers(self)
 
     @property
     def mean_excess(self) -> float:
         """Mean of R_excess over the rings, not clipped at 0; NaN where no ring counts."""
-        return _spottiness.mean_scatter(self, weighted=False, excess=True)
+        return self._numbers.mean_excess
 
     @property
     def grade(self) -> Grade | None:

@@ -67,15 +67,23 @@ def excess_error(pattern: BinnedSums, weighted: bool) -> float:
 
 
 def numbers(pattern: BinnedSums) -> "SpottinessNumbers":
-    """Return what `spottiness` and `excess_error` give, evaluating the rings once."""
-    (rings, R), intensity = relative_scatter(pattern), pattern.intensity
-    counting, excess = relative_excess(pattern)
+    """Return what `spottiness`, `mean_scatter` and `excess_error` give, to the last bit, evaluating the rings once."""
+    rings = np.flatnonzero(pattern.filled & (pattern.sum_signal > 0))
+    V, W, Q, P = (pattern.sums[row].take(rings) for row in (1, 2, 3, 6))
+    variance = pattern.azimuthal_variance.take(rings)
+    squared_signal, squared_weight, intensity = V * V, W * W, V / W
+    R, excess = variance / squared_signal, (variance - P * (1.0 - Q / squared_weight)) / squared_signal
+    counting, weights = squared_weight >= LEAST_EFFECTIVE_PIXELS * Q, intensity
+    if not counting.all():
+        excess, weights = excess[counting], intensity[counting]
+    mean_excess = _mean(excess, None)
     return SpottinessNumbers(
-        plain=_root(_mean(R[rings], None)),
-        weighted=_root(_mean(R[rings], intensity[rings])),
-        excess=_root(_mean(excess[counting], None)),
-        excess_weighted=_root(_mean(excess[counting], intensity[counting])),
-        excess_error=_error(excess[counting], None),
+        plain=_root(_mean(R, None)),
+        weighted=_root(_mean(R, intensity)),
+        excess=_root(mean_excess),
+        excess_weighted=_root(_mean(excess, weights)),
+        excess_error=_error(excess, None),
+        mean_excess=mean_excess,
     )
 
 
@@ -91,6 +99,8 @@ class SpottinessNumbers:
         What counting statistics do not explain.
     excess_error
         Standard error of the square of `excess`.
+    mean_excess
+        That square, not clipped at 0.
     """
 
     plain: float
@@ -98,6 +108,7 @@ class SpottinessNumbers:
     excess: float
     excess_weighted: float
     excess_error: float
+    mean_excess: float
 
 
 def _mean(R: Array, weights: Array | None) -> float:
