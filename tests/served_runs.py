@@ -14,7 +14,7 @@ def reduced(folder, *, frames=4, seed=1, change=list, metadata=None, **sections)
         reduction.subscribe(run)
         for name, document in change(documents):
             reduction(name, document)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     return run
 
 

@@ -154,7 +154,7 @@ def take(RE, folder, scan):
         finally:
             for token in tokens:
                 RE.unsubscribe(token)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     assert derived.stop["exit_status"] == "success", derived.stop
     assert not derived.stop["frames_skipped"], derived.stop
     return Taken(derived, documents, recipe)

@@ -54,7 +54,7 @@ def test_readme_code_does_what_it_says(beamline, tmp_path):
 
         clients = [client := server.client()]
         run(plan)
-        raw.wait(60)
+        raw.wait(120)
         live = find(client, started[0])
         scope |= {"raw_uid": started[0], "derived_uid": live.metadata["start"]["uid"]}
         run(anywhere)
@@ -63,7 +63,7 @@ def test_readme_code_does_what_it_says(beamline, tmp_path):
         assert scope["radial"].shape == (1, 2000)
 
         run(after)
-        scope["publisher"].wait(60)
+        scope["publisher"].wait(120)
         replayed = [
             node
             for uid, node in client.items()

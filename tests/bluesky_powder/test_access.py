@@ -99,7 +99,7 @@ def reduced(publisher, folder, raw):
         reduction.subscribe(publisher)
         for name, document in raw:
             reduction(name, document)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     return derived.start["uid"]
 
 
@@ -192,6 +192,6 @@ def test_writer_without_the_right_to_a_tag_fails_and_leaves_nothing_open(beamlin
     with TiledPublisher(beamline.uri, api_key=beamline.keys["alice"], spool=beamline.folder / "mine") as publisher:
         for name, document in raw:
             publisher(name, document)
-        publisher.wait(60)
+        publisher.wait(120)
         assert len(publisher.failures) == 1
     assert raw[0][1]["uid"] not in beamline.clients["beamline"]

@@ -165,7 +165,7 @@ def test_runs_are_read_whichever_version_of_runs_the_process_uses(client, runs, 
         assert_same(PowderRun.of(other).pattern(2), truth[1])
         updates = []
         with follow(other, updates.append) as following:
-            assert following.wait(60)
+            assert following.wait(120)
         assert_same(updates[3].pattern, truth[3])
     for none in (found, client, None):
         with pytest.raises(DerivedRunError, match="is no derived run"):

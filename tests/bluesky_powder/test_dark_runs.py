@@ -150,7 +150,7 @@ def test_darks_of_bluesky_darkframes_live_and_replayed(engine, tmp_path, caplog)
         engine.subscribe(lambda name, document: told.append((name, copied(document))))
         for _ in range(2):  # the second run has the same snapshot, told again
             engine(bp.count([detector], 2))
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     assert [stop["exit_status"] for stop in derived.stops] == ["success", "success"], derived.stops
     assert [stop["frames_reduced"] for stop in derived.stops] == [2, 2]
     dark = generate_image(dark=True).astype(float)
@@ -187,7 +187,7 @@ def test_darks_of_the_beamline_live_and_replayed(engine, tmp_path):
         engine.subscribe(reduction)
         engine.subscribe(lambda name, document: told.append((name, copied(document))))
         engine(plan())
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     assert derived.stop["exit_status"] == "success", derived.stop
     assert derived.stop["frames_reduced"] == 4
     uids = [e["data"]["dark_uid"] for e in derived.events["primary"]]

@@ -203,7 +203,7 @@ def test_detectors_live_equal_their_replay(folder):
         reduction.subscribe(live)
         for name, document in documents:
             reduction(name, document)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     assert len(live.stops) == 2
     by_detector = reduced(documents, path)
     intensities = [event["data"]["intensity"] for event in live.events["primary"]]

@@ -265,15 +265,15 @@ def test_hostile_streams_one_after_the_other_through_a_full_queue(folder, tmp_pa
     derived, release = Derived(), threading.Event()
     with little_memory(), PowderReduction(recipe_in(tmp_path), max_documents=3, file_timeout=0.05) as reduction:
         reduction.subscribe(derived)
-        reduction.subscribe(lambda name, _: name == "start" and release.wait(60))
+        reduction.subscribe(lambda name, _: name == "start" and release.wait(120))
         for case in CASES:
             for pair in json.loads((CORPUS / f"{case}.json").read_text())["documents"]:
                 reduction(*revive(pair, folder))
         release.set()
-        assert reduction.wait(60)
+        assert reduction.wait(120)
         for pair in copied(good_run()):
             reduction(*pair)
-            assert reduction.wait(60)
+            assert reduction.wait(120)
     (good,) = [start["uid"] for start in derived.starts if start["raw_uid"] == "good"]
     mine = {uid for uid, document in derived.descriptors.items() if document["run_start"] == good}
     events = [event for event in derived.events["primary"] if event["descriptor"] in mine]

@@ -94,7 +94,7 @@ def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
 @pytest.mark.parametrize("npt", [1, 17])
 def test_every_number_reads_back_as_a_number_in_another_process(server, publisher, npt):
     uid = publish(publisher, derived_run(12, npt=npt))
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     assert publisher.failures == ()
     command = [sys.executable, plain_reader.__file__, server.uri, server.api_key, uid]
     read = pickle.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -121,7 +121,7 @@ def test_run_begun_before_tiled_went_away_is_whole_when_it_is_back(tmp_path, mon
     with TiledPublisher(server.uri, api_key="secret", spool=tmp_path / "spool") as publisher:
         for name, document in documents[:half]:
             publisher(name, document)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         server.close()
         for name, document in documents[half:]:
             publisher(name, document)
@@ -140,9 +140,9 @@ def test_run_begun_before_tiled_went_away_is_whole_when_it_is_back(tmp_path, mon
 def test_run_that_is_there_already_is_refused_and_left_alone(client, publisher):
     documents = list(derived_run(2))
     uid = publish(publisher, documents)
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     publish(publisher, documents)
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     (failure,) = publisher.failures
     assert failure.run == uid
     assert "already" in failure.reason
@@ -155,7 +155,7 @@ def test_run_that_fails_leaves_the_next_one_alone(client, publisher, caplog):
     for pair in zip(bad, good, strict=True):
         for name, document in pair:
             publisher(name, document)
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     (failure,) = publisher.failures
     assert failure.run == bad[0][1]["uid"]
     assert "cannot hold a object" in failure.reason
@@ -166,7 +166,7 @@ def test_run_that_fails_leaves_the_next_one_alone(client, publisher, caplog):
 
 def test_numbers_follow_their_declaration_rather_than_the_first_row(client, publisher):
     uid = publish(publisher, raw_run([0, np.float32(0.5), None, np.int64(2)]))
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     assert publisher.failures == ()
     np.testing.assert_array_equal(client[uid]["primary"].read()["x"], [0.0, 0.5, np.nan, 2.0])
 
@@ -178,7 +178,7 @@ def test_document_may_be_changed_once_it_was_handed_over(client, publisher):
         publisher(name, document)
         document.get("data", {}).clear()
         document.clear()
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     assert client[uid]["primary"].read()["x"].values.tolist() == [1.0]
 
 
@@ -196,9 +196,9 @@ def test_queue_that_overflows_says_so_in_log_failures_and_stop(client, tmp_path,
     with TiledPublisher(client, spool=tmp_path, most_documents=4) as publisher:
         publish(publisher, documents[:-1])
         stalled.set()
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         publish(publisher, documents[-1:])
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         (failure,) = publisher.failures
     assert "2 of its documents were lost" in failure.reason
     assert "some are lost" in caplog.text

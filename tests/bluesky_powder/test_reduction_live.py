@@ -51,7 +51,7 @@ def live(RE, recipe, plan, **options):
         RE.subscribe(reduction)
         RE.subscribe(raw)
         RE(plan)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     return derived, raw.documents
 
 
@@ -119,7 +119,7 @@ def test_live_pause_and_resume(engine, tmp_path):
         with pytest.raises(RunEngineInterrupted):
             engine(plan())
         engine.resume()
-        reduction.wait(60)
+        reduction.wait(120)
     seq_nums = [event["seq_num"] for event in derived.events["primary"]]
     assert seq_nums == [doc["seq_num"] for name, doc in raw.documents if name == "event"]
     assert len(seq_nums) > len(set(seq_nums))
@@ -154,7 +154,7 @@ def test_live_frames_that_find_no_room_are_counted_and_the_engine_does_not_wait(
     derived = Derived()
     reduction = PowderReduction(recipe, max_documents=2)
     reduction.subscribe(derived)
-    reduction.subscribe(lambda name, _: name == "start" and release.wait(60))  # slower than any detector
+    reduction.subscribe(lambda name, _: name == "start" and release.wait(120))  # slower than any detector
     engine.subscribe(reduction)
     engine(bp.count([inline_detector(images(13))], 12))  # ends although nothing was reduced yet
     assert not reduction.wait(0.01)
@@ -174,7 +174,7 @@ def test_live_queue_is_bounded_in_bytes_too(engine, tmp_path):
     derived, frames = Derived(), images(9)
     with PowderReduction(recipe, max_bytes=2 * frames[0].nbytes) as reduction:
         reduction.subscribe(derived)
-        reduction.subscribe(lambda name, _: name == "start" and release.wait(60))
+        reduction.subscribe(lambda name, _: name == "start" and release.wait(120))
         engine.subscribe(reduction)
         engine(bp.count([inline_detector(frames)], 8))
         release.set()
@@ -228,7 +228,7 @@ def test_live_reduction_is_not_confused_by_changes_to_documents(tmp_path):
 
     with PowderReduction(recipe) as reduction:
         reduction.subscribe(derived)
-        reduction.subscribe(lambda name, _: name == "start" and release.wait(60))
+        reduction.subscribe(lambda name, _: name == "start" and release.wait(120))
         for name, document in inline_run(images(3)):
             reduction(name, document)
             vandal(name, document)
@@ -245,7 +245,7 @@ def test_live_reduction_serves_run_after_run(engine, tmp_path):
         engine(bp.count([inline_detector(images(3))], 2))
         engine(bp.scan([inline_detector(images(4))], hw().motor, 0, 1, 3))
         engine(bp.count([hw().noisy_det], 2))
-        assert reduction.wait(60)
+        assert reduction.wait(120)
         reduction.unsubscribe(token)
         engine(bp.count([inline_detector(images(3))], 2))
     assert [stop["frames_reduced"] for stop in derived.stops] == [2, 3]
@@ -367,7 +367,7 @@ def test_live_reduction_that_has_a_fault_of_its_own_ends_in_its_stop_document(en
         reduction.subscribe(derived)
         engine.subscribe(reduction)
         engine(bp.count([supply], 1))
-        reduction.wait(60)
+        reduction.wait(120)
         monkeypatch.setattr(FrameReducer, "reduce", fault)
         engine(bp.count([supply], 2))
     good, bad = derived.stops

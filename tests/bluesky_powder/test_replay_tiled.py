@@ -237,9 +237,9 @@ def test_new_recipe_names_the_runs_that_it_supersedes(ours, taken):
     uid = run.metadata["start"]["uid"]
     with TiledPublisher(ours, batch_size=100) as publisher:
         (first,) = replay(run, scan.recipe, publisher, catalog=ours)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         (second,) = replay(run, scan.recipe, publisher, catalog=ours)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert not publisher.failures
     assert "supersedes" not in ours[first].metadata["start"]
     assert ours[second].metadata["start"]["supersedes"] == [first]
@@ -257,9 +257,9 @@ def test_several_detectors_supersede_their_own(ours, taken):
     recipes = [scan.recipe.model_copy(update={"detector": name}) for name in ("near", "far")]
     with TiledPublisher(ours, batch_size=100) as publisher:
         uids = replay(run, recipes, publisher, catalog=ours)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         again = replay(run, recipes, publisher, catalog=ours)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
     assert len(uids) == len(again) == 2
     by_detector = {ours[uid].metadata["start"]["detector"]: uid for uid in uids}
     for uid in again:

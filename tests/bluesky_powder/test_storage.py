@@ -118,7 +118,7 @@ def test_fast_run_goes_to_files_that_read_back_bit_for_bit_and_suit_gsas_ii(serv
     seq_nums = [1, 2, 3, 5, 6, 6, 7, 8, 9, 10]
     with TiledPublisher(server.uri, api_key=server.api_key, spool=tmp_path) as publisher:
         uid = publish(publisher, documents_of(seq_nums, merges=True))
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
         assert str(publisher.state) == "all is in Tiled"
     assert stored_as(client, uid) == stored_as(client, uid, "merged") == "file"
@@ -150,7 +150,7 @@ with h5py.File(sys.argv[1], "r", libver="latest", swmr=True) as file:
     with TiledPublisher(client, spool=tmp_path, storage="file") as publisher:
         for name, document in documents[:20]:
             publisher(name, document)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         events = sum(name == "event" and "sums" in document["data"] for name, document in documents[:20])
         # Before the run has ended:
         assert client[uid, "primary"].read()["intensity"].shape == (events, 200)
@@ -159,7 +159,7 @@ with h5py.File(sys.argv[1], "r", libver="latest", swmr=True) as file:
         assert read.stdout.split() == [str(events), str(events), "NXazint1d"]
         for name, document in documents[20:]:
             publisher(name, document)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
     assert_whole(client, uid, range(1, 31))
 
 
@@ -167,7 +167,7 @@ def test_storage_can_be_forced_and_changes_no_number(client, tmp_path):
     for storage, seq_nums in (("events", range(1, 9)), ("file", range(1, 3))):
         with TiledPublisher(client, spool=tmp_path, storage=storage) as publisher:
             uid = publish(publisher, documents_of(seq_nums))
-            assert publisher.wait(60)
+            assert publisher.wait(120)
         assert stored_as(client, uid) == storage
         assert_whole(client, uid, seq_nums)
 
@@ -177,7 +177,7 @@ def test_storage_can_be_forced_and_changes_no_number(client, tmp_path):
 def test_runs_are_stored_and_read_whichever_version_of_runs_the_process_uses(client, tmp_path, storage):
     with TiledPublisher(client, spool=tmp_path, storage=storage) as publisher:
         uid = publish(publisher, documents_of(range(1, 4), merges=True))
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
     assert_whole(client, uid, range(1, 4))
     np.testing.assert_array_equal(client[uid].pattern(3).sums, pattern(3).sums)
@@ -214,7 +214,7 @@ def test_files_follow_what_the_documents_say_of_their_patterns(tmp_path):
 def test_folder_that_the_server_may_not_read_leaves_the_run_with_events(client, tmp_path, caplog):
     with TiledPublisher(client, spool=tmp_path / "spool", folder=tmp_path / "elsewhere") as publisher:
         uid = publish(publisher, documents_of(range(1, 9)))
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
     assert f"--read {tmp_path / 'elsewhere'}" in caplog.text
     assert stored_as(client, uid) == "events"
@@ -225,7 +225,7 @@ def test_folder_that_the_server_may_not_read_leaves_the_run_with_events(client, 
 def test_storage_on_another_machine_is_not_taken_for_ours(client, tmp_path, monkeypatch):
     with TiledPublisher(client, spool=tmp_path) as publisher:
         uid = publish(publisher, documents_of(range(1, 3)))
-        assert publisher.wait(60)
+        assert publisher.wait(120)
     stored = [client[uid, "axes"].base["radial"].include_data_sources()]
     assert shared_folder(stored, uid).name == uid
     monkeypatch.setattr(Path, "exists", lambda _: False)
@@ -257,7 +257,7 @@ os.kill(os.getpid(), 9)
         journal.write(b"\0\0\0\0\0\0\1")
     assert len(list(tmp_path.glob("*.journal"))) == 2
     with TiledPublisher(client, spool=tmp_path) as publisher:
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
         assert set(publisher.state.adopted) == {ended, cut}
     assert_whole(client, ended, range(1, 4))
@@ -272,13 +272,13 @@ def test_journal_of_a_run_that_is_whole_in_tiled_is_dropped_and_one_in_use_left_
     documents = list(documents_of(range(1, 3)))
     with TiledPublisher(client, spool=tmp_path) as publisher:
         uid = publish(publisher, documents)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
     left, in_use = Journal.new(tmp_path, uid), Journal.new(tmp_path, "other")
     for name, document in documents:
         left.append(name, document)
     left.close()
     with TiledPublisher(client, spool=tmp_path) as publisher:
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
         assert publisher.state.adopted == (uid,)
     assert list(tmp_path.glob("*.journal")) == [in_use.path]
@@ -299,7 +299,7 @@ def test_server_killed_in_the_middle_of_a_run_has_it_whole_after_its_restart(tmp
         for storage, publisher in publishers.items():
             for name, document in documents[storage][:18]:
                 publisher(name, document)
-            assert publisher.wait(60)
+            assert publisher.wait(120)
             for name, document in documents[storage][18:-3]:
                 publisher(name, document)
         serving.kill()
@@ -356,7 +356,7 @@ def test_disk_of_the_journals_that_is_full_loses_nothing_that_memory_can_hold(cl
     filled(small_disk, 60_000)
     with TiledPublisher(client, spool=small_disk, storage="events") as publisher:
         uid = publish(publisher, documents_of(range(1, 13)))
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         assert publisher.failures == ()
     assert "no room" in caplog.text
     assert_whole(client, uid, range(1, 13))
@@ -398,7 +398,7 @@ def test_pattern_file_on_a_full_disk_waits_for_room_and_is_whole_then(tmp_path, 
                 time.sleep(0.01)
             assert "no room on the disk" in str(publisher.state)
             ballast.unlink()
-            assert publisher.wait(60), publisher.state
+            assert publisher.wait(120), publisher.state
             assert publisher.failures == ()
         assert stored_as(client, uid) == "file"
         assert_whole(client, uid, range(1, 13))

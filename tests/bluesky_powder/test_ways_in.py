@@ -140,7 +140,7 @@ def live(RE, recipe, plan, *, pause=False):
         finally:
             for token in tokens:
                 RE.unsubscribe(token)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     return derived, raw.documents
 
 
@@ -346,7 +346,7 @@ def test_way_in_of_a_flight_that_is_aborted_keeps_what_was_reduced(RE, tmp_path)
         RE.abort()
         for token in tokens:
             RE.unsubscribe(token)
-        assert reduction.wait(60)
+        assert reduction.wait(120)
     told = sum(
         document["indices"]["stop"] - document["indices"]["start"]
         for name, document in raw.documents

@@ -58,7 +58,7 @@ def test_user_who_logged_in_at_tiled_sees_runs_grow_and_downloads_them(browser, 
     with TiledPublisher(uri, api_key=key_of(uri, "beamline"), spool=tmp_path / "spool") as publisher:
         for name, document in documents[:middle]:
             publisher(name, document)
-        assert publisher.wait(60)
+        assert publisher.wait(120)
         browser.open(f"{uri}{POWDER}run/{uid}")
         assert "wants a key or a login" in until(lambda: browser.text(".banner"))
         browser.click("main a")
