@@ -83,7 +83,7 @@ def store(publisher, documents):
     documents = list(documents)
     for name, document in documents:
         publisher(name, document)
-    assert publisher.wait(60)
+    assert publisher.wait(120)
     return documents[0][1]["uid"]
 
 
