@@ -26,7 +26,7 @@ def tiled_serve_config(folder, *arguments, config=CONFIG):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = []
+    lines, rest = [], None
     with process:
         try:
             for line in process.stdout:
@@ -41,4 +41,5 @@ def tiled_serve_config(folder, *arguments, config=CONFIG):
         finally:
             process.terminate()
             process.wait(30)
-            rest.join()
+            if rest is not None:
+                rest.join()

@@ -20,6 +20,7 @@ from bluesky_powder import PowderReduction
 from bluesky_powder.publish import TiledPublisher
 from bluesky_powder.replay import replay
 from configured import CONFIG, tiled_serve_config
+from pattern_runs import documents_of
 from raw_runs import Derived, images, inline_run, recipe_in
 
 READ = ["read:metadata", "read:data"]
@@ -195,3 +196,18 @@ def test_writer_without_the_right_to_a_tag_fails_and_leaves_nothing_open(beamlin
         publisher.wait(120)
         assert len(publisher.failures) == 1
     assert raw[0][1]["uid"] not in beamline.clients["beamline"]
+
+
+def test_fast_run_of_a_user_who_may_not_register_files_goes_into_events(beamline, caplog):
+    documents = list(documents_of(range(1, 21), announced=1000))
+    uid = documents[0][1]["uid"]
+    with TiledPublisher(beamline.uri, api_key=beamline.keys["beamline"], spool=beamline.folder / "spool") as publisher:
+        for name, document in documents:
+            publisher(name, document)
+        assert publisher.wait(120)
+        assert publisher.failures == ()
+    assert "Tiled does not let this key register files" in caplog.text
+    (source,) = beamline.clients["beamline"][uid, "primary"].base["sums"].include_data_sources().data_sources()
+    assert source.mimetype != "application/x-hdf5"
+    assert beamline.clients["beamline"][uid, "primary"].read()["sums"].shape[0] == 20
+    assert not list(beamline.folder.rglob(f"{uid}*.h5"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bluesky_powder.publish.filing import Filing
+from bluesky_powder.publish.obstacles import NotServedError, RowsDoubledError, in_one_line, is_refused
 from bluesky_powder.publish.storage import Choice, Storage, Stored, is_derived, shared_folder
 from bluesky_powder.publish.writer import writer_of_one_run
 
@@ -19,14 +20,6 @@ MOST_BYTES = 2**19
 """Bytes of one array that are written to Tiled at once: its subscribers give up at a message of 1 MB."""
 MOST_EVENTS = 500
 """Events that are written at once."""
-
-
-class RowsDoubledError(RuntimeError):
-    """Tiled may have stored a row twice; the run has to be written anew."""
-
-
-class NotServedError(RuntimeError):
-    """The server does not give what is in the pattern file; the run has to be written anew, without one."""
 
 
 class Delivery:
@@ -91,7 +84,7 @@ class Delivery:
         RowsDoubledError
             At the end of a run in which an answer of Tiled's was lost.
         NotServedError
-            If Tiled does not find the file.
+            If Tiled does not find the file, or does not let this key register files.
         OSError
             If the disk of the file is full.
         Exception
@@ -138,10 +131,15 @@ class Delivery:
         NotServedError, OSError, Exception
             As `write`.
         """
-        if self._filing is not None:
-            for name, document in self._filing.flush():
-                self._documents(name, document)
-        self._writer.flush()
+        try:
+            if self._filing is not None:
+                for name, document in self._filing.flush():
+                    self._documents(name, document)
+            self._writer.flush()
+        except Exception as error:
+            if self._filing is not None and is_refused(error):
+                raise NotServedError(f"Tiled does not let this key register files ({in_one_line(error)})") from error
+            raise
         self._cached = self._cached_bytes = 0
         if self._filing is not None and self._filing.newest is not None:
             self._check_once(self._filing, *self._filing.newest)

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from bluesky_powder.publish.adoption import left_behind
 from bluesky_powder.publish.at_exit import close_at_exit
-from bluesky_powder.publish.delivery import MOST_EVENTS, Delivery, NotServedError, is_complete, remove_partial
+from bluesky_powder.publish.delivery import MOST_EVENTS, Delivery, is_complete, remove_partial
 from bluesky_powder.publish.inbox import Inbox
 from bluesky_powder.publish.journal import Journal
+from bluesky_powder.publish.obstacles import NotServedError, in_one_line, is_away, may_pass
 from bluesky_powder.publish.places import state_folder
 from bluesky_powder.publish.routing import Routes, nbytes, snapshot
-from bluesky_powder.publish.run import Entry, Run, in_one_line, is_away, may_pass, say_lost
+from bluesky_powder.publish.run import Entry, Run, say_lost
 from bluesky_powder.publish.state import PublisherState, PublishFailure
 from bluesky_powder.publish.storage import Storage
 

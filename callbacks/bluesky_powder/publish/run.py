@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from bluesky_powder.publish.delivery import Delivery, RowsDoubledError
+from bluesky_powder.publish.delivery import Delivery
 from bluesky_powder.publish.journal import Journal
-from bluesky_powder.publish.pattern_file import is_full
 from bluesky_powder.publish.state import RunState
 from bluesky_powder.publish.storage import Storage
 
@@ -105,29 +104,3 @@ def say_lost(stop: dict[str, Any], lost: int) -> None:
     said = f"{lost} documents were lost before Tiled"
     stop["exit_status"] = "fail"
     stop["reason"] = f"{stop['reason']}; {said}" if stop.get("reason") else said
-
-
-def is_away(error: Exception) -> bool:
-    """Tell whether Tiled cannot be reached or a disk is full: a state that may last, and then end."""
-    import httpx
-
-    return is_full(error) or isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
-
-
-def may_pass(error: Exception) -> bool:
-    """Tell whether an error may be gone when the run is written anew."""
-    import httpx
-
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500 or error.response.status_code == 429
-    return isinstance(error, RowsDoubledError)
-
-
-def in_one_line(error: Exception) -> str:
-    """Return an error in one line."""
-    import httpx
-
-    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 409:
-        return "a run of this uid is in Tiled already"
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -21,8 +21,6 @@ from bluesky_powder.reduction.stack import Stack
 
 MOST_STACKED = 64
 """Images that are integrated together."""
-AT_ONCE = 8
-"""What the engine takes at once."""
 STACK_BYTES = 2**28
 """What they may occupy."""
 LEAST_MONITOR, MOST_MONITOR = 1e-100, 1e100
@@ -292,8 +290,7 @@ class FrameReducer:
         monitors = [monitor for ready in group.members for monitor in ready.monitors]
         if self._rule is not None:
             return outliers.apply(integrator, self._rule, images, **given, monitor=monitors), []
-        counts = images.dtype.kind == "u" and not given
-        if counts and len(images) >= AT_ONCE and mean_for is not None:
+        if images.dtype.kind in "ui" and not given and mean_for is not None:
             mean = mean_for([ready.exposure.frame.seq_num for ready in group.members])
             if mean is not None:
                 return mean.integrate(integrator, images, monitors, follow=True)

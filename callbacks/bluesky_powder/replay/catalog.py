@@ -8,7 +8,7 @@ from bluesky_powder.client.connection import connect
 from bluesky_powder.client.find import SPEC
 from bluesky_powder.errors import ReplayError, ServerError
 from bluesky_powder.frames.run import NOT_FRAMES
-from bluesky_powder.publish.run import in_one_line
+from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.replay.choose import MOST_SHOWN, matching
 
 _LONGEST_SCAN_ID = 7

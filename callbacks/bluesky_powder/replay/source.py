@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluesky_powder.errors import ReplayError
-from bluesky_powder.publish.run import in_one_line
+from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.replay.choose import Pair, runs_of
 from bluesky_powder.replay.files import documents_in
 from bluesky_powder.replay.tiled import documents_of_run, is_tree

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bluesky_powder.errors import ReplayError
-from bluesky_powder.publish.run import in_one_line
+from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.replay.nodes import StoredStream, read_stream, share_files
 
 Pair = tuple[str, Mapping[str, Any]]

@@ -232,7 +232,6 @@ class PowderServer:
         from tiled.config import Authentication
         from tiled.server.app import build_app
 
-        from bluesky_powder.web.routes import TABLES_MAY_GROW
         from bluesky_powder.web.settings import ui_settings
 
         catalog = open_catalog(self._folder, self._databases, self._streaming, self._readable)
@@ -246,7 +245,6 @@ class PowderServer:
             )
         app.add_middleware(RewrittenQuery, place=growing.PLACE, rewrite=growing.with_slice)
         app.add_middleware(RewrittenQuery, place=exports.PLACE, rewrite=exports.in_media_type)
-        setattr(app.state, TABLES_MAY_GROW, True)
         _keep_settings_apart(app)
         return app
 

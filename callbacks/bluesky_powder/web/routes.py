@@ -24,9 +24,6 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-TABLES_MAY_GROW = "bluesky_powder_tables_may_grow"
-"""Attribute of ``app.state`` by which a server says itself that its tables may be read while they grow."""
-
 
 @router.get("")
 async def without_slash(request: Request) -> Response:
@@ -58,8 +55,7 @@ async def static_file(request: Request, name: str) -> Response:
 async def about(request: Request) -> Response:
     """Return what a page cannot find out by itself: it does not see the cookie, nor how tables are stored."""
     key = "given" if request.cookies.get(API_KEY_COOKIE_NAME) else "none"
-    state = request.app.state
-    tables = "true" if getattr(state, TABLES_MAY_GROW, False) or may_grow(state.root_tree) else "false"
+    tables = "true" if may_grow(request.app.state.root_tree) else "false"
     return Response(
         f'{{"key": "{key}", "tables_may_grow": {tables}}}',
         media_type="application/json",
