@@ -406,6 +406,18 @@ def test_extend_merges_what_add_merges():
     assert together.mean_frames.frames == before + 1, "what came before the bad frame is merged, and nothing after it"
 
 
+def test_extend_merges_what_came_before_an_error_of_the_iterable():
+    def taken():
+        yield geometry(0.0), frame(0)
+        yield geometry(2.0), frame(1)
+        raise OSError("the file ends here")
+
+    merger = az.MultiGeometry(BINS, splitting="no")
+    with pytest.raises(OSError, match="ends here"):
+        merger.extend(taken())
+    assert merger.mean_frames.frames == 2
+
+
 def test_cache_keeps_to_its_budget_over_many_positions():
     cache = az.IntegratorCache(BINS, byte_budget=10 * integrator().nbytes, splitting="no")
     for k in range(200):

@@ -1,7 +1,9 @@
 """Many geometries, one set of bins: merged patterns and mean frames."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,11 @@ from azimuthal.multigeometry.mean_frame import MeanFrames
 from azimuthal.pattern import Pattern, RunningUnion
 
 __all__ = ["IntegratorCache", "MeanFrames", "MultiGeometry"]
+
+PIXELS_AT_ONCE = 700_000
+"""Pixels of small frames that a thread integrates before it hands the patterns on."""
+
+_Numbered = tuple[int, Geometry, ArrayLike] | Exception
 
 
 class MultiGeometry:
@@ -137,8 +144,10 @@ class MultiGeometry:
         monitors, flat = given.pop("monitor", 1.0), given.pop("flat", None)
         single = np.ndim(monitors) == 0
 
-        def integrate(exposure: tuple[int, tuple[Geometry, ArrayLike]]) -> tuple[Any, Any, Any, Pattern] | Exception:
-            k, (geometry, frame) = exposure
+        def integrate(exposure: _Numbered) -> tuple[Any, Any, Any, Pattern] | Exception:
+            if isinstance(exposure, Exception):
+                return exposure
+            k, geometry, frame = exposure
             try:
                 integrator = self.integrators.integrator(geometry, flat)
                 monitor = monitors if single else np.asarray(monitors)[k]
@@ -147,11 +156,12 @@ class MultiGeometry:
                 return error  # those before it are to be merged first
 
         patterns: list[Pattern] = []
-        for done in threads.ahead(integrate, enumerate(exposures)):
-            if isinstance(done, Exception):
-                raise done
-            self._merge(*done, given)
-            patterns.append(done[3])
+        for some in threads.ahead(lambda numbered: [integrate(each) for each in numbered], _pieces(exposures)):
+            for done in some:
+                if isinstance(done, Exception):
+                    raise done
+                self._merge(*done, given)
+                patterns.append(done[3])
         return patterns
 
     @property
@@ -176,3 +186,27 @@ class MultiGeometry:
     def _merge(self, integrator: Any, frame: Any, monitor: Any, pattern: Pattern, given: dict[str, Any]) -> None:
         self.mean_frames.add(integrator, frame, monitor=float(monitor), pattern=pattern, **given)
         self._union.add(pattern, integrator.span)
+
+
+def _pieces(exposures: Iterable[tuple[Geometry, ArrayLike]]) -> Iterator[list[_Numbered]]:
+    """Yield numbered exposures in lists of many pixels: threads that meet after every small frame hold each other up.
+
+    An error of the iterable comes behind all that it has given before.
+    """
+    piece: list[_Numbered] = []
+    pixels = 0
+    given = iter(exposures)
+    for k in count():
+        try:
+            geometry, frame = next(given)
+        except StopIteration:
+            break
+        except Exception as error:
+            piece.append(error)
+            break
+        piece.append((k, geometry, frame))
+        pixels += math.prod(geometry.shape)
+        if pixels >= PIXELS_AT_ONCE:
+            yield piece
+            piece, pixels = [], 0
+    yield piece
