@@ -9,8 +9,12 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/bluesky-powder demo --directory demo-output
 
+# Kernels are compiled once, by two processes, rather than by every test worker; then one worker more than there are
+# processors, as servers keep them waiting.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m benchmarks.kernels uint8 int16 uint16 int32 > /dev/null & \
+	  $(BIN)/python -m benchmarks.kernels uint32 int64 uint64 float32 float64 > /dev/null && wait $$!
+	$(BIN)/python -m pytest -n $$($(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))') --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

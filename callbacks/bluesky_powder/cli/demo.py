@@ -1,7 +1,6 @@
 """``bluesky-powder demo``: the whole way once, on a simulated beamline."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from bluesky_powder.cli._ending import told_to_end
 from bluesky_powder.errors import BlueskyPowderError
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ def demo(
         _summarize(stage, record)
         if keep_serving:
             _say_how_to_read(_lines_for_client(stage.server, record.uid), f"Served at {stage.server.uri}")
+            ended = told_to_end()
             typer.echo("Ctrl-C ends it.")
-            _wait_for_interrupt()
+            while stage.server.running and not ended.wait(1.0):
+                pass
     if not keep_serving:
         _say_how_to_read(_lines_for_later(directory, record.uid), "The server has stopped; everything is on disk")
         typer.echo(f"or serve it to others: bluesky-powder serve --directory {directory}")
@@ -290,11 +292,3 @@ def _say_how_to_read(lines: Sequence[str], where: str) -> None:
     for line in lines:
         typer.echo(f"    {line}")
     typer.echo()
-
-
-def _wait_for_interrupt() -> None:
-    try:
-        while True:  # never for long: a signal that another thread takes does not wake this one
-            threading.Event().wait(1.0)
-    except KeyboardInterrupt:
-        typer.echo("")

@@ -1,14 +1,13 @@
 """``bluesky-powder serve``: the embedded server in the foreground."""
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bluesky_powder.cli._ending import told_to_end
 from bluesky_powder.errors import ServerError
 
 if TYPE_CHECKING:
@@ -56,9 +55,7 @@ def serve(
             raise ServerError(f"--read {folder}: there is no such folder")
     from bluesky_powder.server import PowderServer
 
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = told_to_end()
     server = PowderServer(
         directory,
         host=host,
