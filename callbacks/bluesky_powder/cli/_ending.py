@@ -5,7 +5,7 @@ import threading
 
 
 def told_to_end() -> threading.Event:
-    """Return what Ctrl-C and SIGTERM set from now on, even where a shell that started this in the background hid Ctrl-C.
+    """Return what Ctrl-C and SIGTERM set from now on, even where a shell hid Ctrl-C from what it started behind itself.
 
     Wait for it a second at a time: a signal that another thread takes does not wake the main one.
     """
