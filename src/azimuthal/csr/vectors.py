@@ -137,6 +137,22 @@ def interleave(
     return types.void(lines, intp, intp, mixed, intp, added, before), generate
 
 
+@intrinsic
+def add_terms(typingctx: Any, array: Any, at: Any, terms: Any) -> Any:
+    """Add a tuple of `WIDTH` float64 numbers to as many elements of a contiguous array, from element ``at`` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, at, terms = arguments
+        added = ir.Constant(_vector(WIDTH), ir.Undefined)
+        for lane in range(WIDTH):
+            added = builder.insert_element(added, builder.extract_value(terms, lane), ir.Constant(_INDEX, lane))
+        where = _element(context, builder, signature.args[0], array, at)
+        _store(builder, builder.fadd(_load(builder, where, WIDTH), added), where)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, terms), generate
+
+
 def _row_adder(lanes: int) -> Any:
     """Return an intrinsic that sums rows of the matrix over interleaved frames, `lanes` of them."""
 

@@ -23,6 +23,7 @@ from numba import njit
 
 from azimuthal.csr.kernels import flag_lost, load_counts, tile_box
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
+from azimuthal.csr.vectors import add_terms
 from azimuthal.geometry.kernels import line_to_lab, normalize_line, row_of
 from azimuthal.splitting.full import share_tile, tile_room
 from azimuthal.splitting.kernels import whole_line
@@ -86,17 +87,10 @@ def sum_whole(n, local, bins, lowest, signal, norm, room):
 def sum_shared(n, local, bins, shares, lowest, signal, norm, room):
     """Add the n entries of a tile to `room` (8 * bins,), which begins with bin `lowest`."""
     for k in range(n):
-        at, pixel = 8 * np.int64(bins[k] - lowest), np.int64(local[k])
-        c = np.float64(shares[k])
+        pixel, c = np.int64(local[k]), np.float64(shares[k])
         w, y = c * norm[pixel], c * signal[pixel]
-        room[at + V] += y
-        room[at + A] += w * y
-        room[at + B] += y * y
-        room[at + P] += c * (y if y > 0.0 else 0.0)
-        room[at + N] += c
-        room[at + W] += w
-        room[at + Q] += w * w
-        room[at + C2] += c * c
+        terms = (y, w * y, y * y, c * (y if y > 0.0 else 0.0), c, w, w * w, c * c)
+        add_terms(room, 8 * np.int64(bins[k] - lowest), terms)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
