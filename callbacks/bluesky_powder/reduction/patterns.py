@@ -255,9 +255,9 @@ class FrameReducer:
         try:
             results: list[Reduced | Exception] = list(self._together(group, mean_for)) if group.members else []
         except Exception as reason:
-            if len(group.members) == 1:
+            if len(group.members) == 1 and mean_for is None:
                 results = [reason]
-            else:
+            else:  # each by itself; what only the mean frame has against one costs no pattern
                 results = [result for ready in group.members for result in self._results(_alone(ready))]
         yield from results
 
