@@ -85,8 +85,7 @@ def load_lines(frames, first, width, low, high, masked, lines, lost):
 def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost, totals, used, rarely, follow):
     """Read a tile as `load_mixed` does, and add it to the totals of used pixels; return whether they are spoilt by it.
 
-    With ``follow``, the totals after each frame are interleaved too; those of ``rarely`` pixels begin with 0, and stay
-    there if the frames leave the pixels out.
+    With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely`` ones.
     """
     r0, r1, c0, c1 = box
     width = c1 - c0
@@ -96,7 +95,6 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
     for i in range(r0, r1):
         first = i * columns + c0
         line, wanted = totals[first : first + width], used[first : first + width]
-        had = lost[0]
         load_lines(frames, first, width, low, high, masked, lines, lost)
         if is_signed(frames):
             for f in range(WIDTH):
@@ -104,12 +102,14 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
         if follow:
             for j in range(width):
                 before[j] = np.float64(line[j])
-            if rarely.size and lost[0] > had:  # frames that are followed leave them out
-                for j in range(width):
-                    before[j] = 0.0 if rarely[first + j] else before[j]
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
                 interleave(lines, j, TILE_COLUMNS, out, to, added, before)
+            if rarely.size and rarely[first : first + width].any():
+                for j in range(width):
+                    if rarely[first + j]:
+                        to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
+                        out[to : to + WIDTH] = 0.0
         else:
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
@@ -182,8 +182,8 @@ def ask_for(array, first, last):
 
 
 @njit(nogil=True, cache=True)
-def load_pairs(counts, columns, box, totals, pairs):
-    """Read a tile of totals and put them beside its counts, (TILE_PIXELS, 2) flat."""
+def load_pairs(counts, columns, box, totals, rarely, pairs):
+    """Read a tile of totals and put them beside its counts, (TILE_PIXELS, 2) flat; 0 for ``rarely`` ones."""
     r0, r1, c0, c1 = box
     width = c1 - c0
     for i in range(r0, r1):
@@ -192,6 +192,10 @@ def load_pairs(counts, columns, box, totals, pairs):
         for j in range(width):
             pair[2 * j] = here[j]
             pair[2 * j + 1] = np.float64(line[j])
+        if rarely.size:
+            for j in range(width):
+                if rarely[first + j]:
+                    pair[2 * j + 1] = 0.0
 
 
 @njit(nogil=True, cache=True)
@@ -227,7 +231,7 @@ def add_frame(
     totals
         (pixels,) uint32 or int64, to which the frame's counts are added as well; or (0,).
     rarely
-        (pixels,) bool, or (0,): pixels that sums of the totals leave out, and frames too that are followed.
+        (pixels,) bool, or (0,): pixels that sums of the totals leave out.
     follow
         Whether the totals with the frame are to be summed too.
 
@@ -255,12 +259,7 @@ def add_frame(
         some_lost = load_counts(frame, columns, box, low, high, masked, s)
         load_norm(norm, columns, box, n)
         if follow:
-            load_pairs(s, columns, box, totals, pairs)
-        here = flag_lost(frame, columns, box, low, high, masked, used, flags) if some_lost else 0
-        if here and follow and rarely.size:  # frames that are followed leave them out
-            for p in range(flags.size):
-                if flags[p]:
-                    pairs[2 * p + 1] = 0.0
+            load_pairs(s, columns, box, totals, rarely, pairs)
         begun, ends = tile_ptr[t], tile_ptr[t + 1]
         s0, s1, e0, e1 = tile_box(first_tile + min(t + 1, tile_ptr.size - 2), across, rows, columns)
         for k in range(TILE_ROWS):
@@ -276,11 +275,12 @@ def add_frame(
             else:
                 add_rows(begun, until, row_bins, row_ptr, pixels, shares, n, s, sums)
             begun = until
-        if here:
-            rest = (row_bins, row_ptr, pixels)
-            weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, lost_sums)
-            flags[:] = False
-            lost += here
+        if some_lost:
+            here = flag_lost(frame, columns, box, low, high, masked, used, flags)
+            if here:
+                rest = (row_bins, row_ptr, pixels)
+                weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, lost_sums)
+                lost += here
     return lost, spoilt
 
 

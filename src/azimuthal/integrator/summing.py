@@ -97,8 +97,7 @@ class Totals:
     frames
         How many are in them.
     rarely
-        (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`. Frames that are
-        followed leave them out too.
+        (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`.
     rare_weights
         N, W, Q and the sum of c^2 over these pixels, (bins, 4); None where there are none.
     follow
