@@ -1,6 +1,8 @@
 """The simulated detectors: one scan, the same frames whichever of them takes it; darks, recorders and flights."""
 
+import asyncio
 import json
+from contextlib import nullcontext, suppress
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
@@ -14,9 +16,11 @@ from bluesky import RunEngine
 from bluesky.utils import FailedStatus
 from event_model import DocumentNames, Filler, sanitize_doc, schema_validators
 from ophyd.sim import NumpySeqHandler
+from ophyd_async.core import TriggerInfo
 
 import azimuthal as az
 from bluesky_powder import sim
+from bluesky_powder.sim.devices import FrameDetector
 
 POSITIONS, EXPOSURES = [5, 9], [2, 1]
 HANDLERS = {
@@ -240,3 +244,40 @@ def test_sim_classic_detector_that_cannot_write_fails_the_plan_and_says_why(RE, 
     with pytest.raises(FailedStatus) as failed:
         RE(sim.arm_scan(beamline, [5], 1, detector=detector))
     assert "no space left" in str(failed.value.__cause__)
+
+
+class DeafExposer:
+    """Does not hear it the first time that it is cancelled, as `asyncio.wait_for` before Python 3.12 when it ends."""
+
+    def __init__(self):
+        self.asked, self.exposures = asyncio.Event(), 0
+
+    async def begin(self):
+        pass
+
+    async def expose(self, _):
+        self.exposures += 1
+        self.asked.set()
+        with suppress(asyncio.CancelledError) if self.exposures == 1 else nullcontext():
+            await asyncio.sleep(3600)
+        return np.ones((2, 3), np.uint32)
+
+    async def done(self):
+        pass
+
+
+@pytest.mark.parametrize("files", ["hdf5", "tiff", "npy"])
+def test_sim_detector_is_unstaged_though_a_frame_still_comes(tmp_path, files):
+    exposer = DeafExposer()
+
+    async def unstage_while_exposing():
+        detector = FrameDetector("detector", tmp_path, (2, 3), exposer, 0.0, files)
+        await detector.connect()
+        await detector.stage()
+        await detector.prepare(TriggerInfo(number_of_events=500))
+        await detector.kickoff()
+        await exposer.asked.wait()
+        await asyncio.wait_for(detector.unstage(), 60)
+
+    asyncio.run(unstage_while_exposing())
+    assert exposer.exposures == 2

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 from ophyd_async.core import DetectorAcquireLogic
 
+_ASK_AGAIN = 0.05  # s
+
 
 class AcquireInTask(DetectorAcquireLogic):
     """Acquires by a coroutine, from the trigger until it returns."""
@@ -27,8 +29,12 @@ class AcquireInTask(DetectorAcquireLogic):
 
     async def ensure_stopped(self) -> None:
         """Give up what was not taken yet."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        if task is None:
+            return
+        # Asked again, for `asyncio.wait_for` before Python 3.12 forgets a cancellation that comes as it ends.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_ASK_AGAIN)
+        with suppress(asyncio.CancelledError):
+            await task

@@ -190,9 +190,9 @@ class _Data(DetectorDataLogic):
         self._announce(file.frames * per_file)
 
     async def stop(self) -> None:
+        # The file stays at hand: writing and acquiring are stopped at once, and a last frame may come after.
         if self._file:
             self._file.close()
-            self._file = None
 
     def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
         return [datakey_name]
