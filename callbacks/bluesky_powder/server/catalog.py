@@ -11,6 +11,7 @@ Unlike Tiled's own ``tree: catalog``, its DuckDB tables may be read while they g
 run of patterns, and its folder may be moved.
 """
 
+import atexit
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,6 @@ from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.log import hidden
 from bluesky_powder.server.streaming import close_at_shutdown, keep_within_bytes, settings_of
 from bluesky_powder.server.tables import serialise
-
-_held: list[Folder] = []
-"""Folders of catalogs made for configurations: theirs until the process ends."""
 
 
 def in_folder(
@@ -61,7 +59,7 @@ def in_folder(
     except BaseException:
         folder.unlock()
         raise
-    _held.append(folder)
+    atexit.register(folder.unlock)
     return adapter
 
 
