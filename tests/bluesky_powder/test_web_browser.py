@@ -11,7 +11,7 @@ from bluesky_powder import PowderReduction
 from bluesky_powder.publish import TiledPublisher
 from bluesky_powder.server import PowderServer
 from bluesky_powder.sim import Beamline, arm_scan
-from browser import Browser, until
+from browser import until
 from derived_runs import derived_run
 from no_websockets import ProxyWithoutWebsockets
 from pattern_runs import documents_of
@@ -40,13 +40,6 @@ class Gate:
 
     def allow(self, frames):
         self.allowed.release(frames)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

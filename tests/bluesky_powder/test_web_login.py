@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from bluesky_powder.publish import TiledPublisher
-from browser import Browser, until
+from browser import until
 from configured import CONFIG, tiled_serve_config
 from pattern_runs import documents_of
 
@@ -34,13 +34,6 @@ def key_of(uri, user):
     wanted = {"scopes": ["inherit"], "expires_in": 3600}
     answer = httpx.post(f"{uri}/api/v1/auth/apikey", json=wanted, headers={"Authorization": f"Bearer {token}"})
     return answer.raise_for_status().json()["secret"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
