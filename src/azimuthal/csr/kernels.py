@@ -12,190 +12,21 @@ those that add frames to totals (`azimuthal.csr.totals`), a second one for total
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.loading.kernels import (
+    ask_for,
+    flag_lost,
+    load_counts,
+    load_mixed,
+    load_mixed_and_add,
+    load_norm,
+    load_pairs,
+    tile_box,
+)
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
-from azimuthal.csr.totals.kernels import add_line, add_span, any_negative, is_signed
-from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two, interleave, prefetch
+from azimuthal.csr.totals.kernels import add_span
+from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two
 
 N, V, W, Q, A, B, P = range(7)
-CACHE_LINE = 64
-"""Bytes."""
-
-
-@njit(nogil=True, cache=True, inline="always")
-def tile_box(tile, across, rows, columns):
-    """Return the first and last + 1 row and column of a tile."""
-    r0 = (tile // across) * TILE_ROWS
-    c0 = (tile % across) * TILE_COLUMNS
-    return r0, min(r0 + TILE_ROWS, rows), c0, min(c0 + TILE_COLUMNS, columns)
-
-
-@njit(nogil=True, cache=True, inline="always", error_model="numpy")
-def load_line(line, low, high, hidden, to):
-    """Read a line of counts as float64, 0 for what is left out; return how many that are."""
-    lost = 0
-    for j in range(line.size):
-        x = np.float64(line[j])
-        bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
-        lost += np.int64(bad)
-        to[j] = 0.0 if bad else x
-    for j in range(hidden.size):
-        if hidden[j]:
-            to[j] = 0.0
-            lost += 1
-    return lost
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def load_counts(frame, columns, box, low, high, masked, out):
-    """Read a tile of a flat frame by `load_line`."""
-    r0, r1, c0, c1 = box
-    lost = 0
-    for i in range(r0, r1):
-        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
-        hidden = masked[first : first + c1 - c0] if masked.size else masked
-        lost += load_line(frame[first : first + c1 - c0], low, high, hidden, out[to : to + c1 - c0])
-    return lost
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
-    """Read a tile of `WIDTH` flat frames, interleaved pixel by pixel; ``lost`` (WIDTH,) is how many are left out.
-
-    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch.
-    """
-    r0, r1, c0, c1 = box
-    lost[:] = 0
-    for i in range(r0, r1):
-        load_lines(frames, i * columns + c0, c1 - c0, low, high, masked, lines, lost)
-        for j in range(0, c1 - c0, WIDTH):
-            to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
-            interleave(lines, j, TILE_COLUMNS, out, to, None, None)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def load_lines(frames, first, width, low, high, masked, lines, lost):
-    """Read a line of each of `WIDTH` flat frames by `load_line`."""
-    for f in range(WIDTH):
-        hidden = masked[f, first : first + width] if masked.size else masked[f]
-        to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
-        lost[f] += load_line(frames[f, first : first + width], low, high, hidden, to)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost, totals, used, rarely, follow):
-    """Read a tile as `load_mixed` does, and add it to the totals of used pixels; return whether they are spoilt by it.
-
-    With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely`` ones.
-    """
-    r0, r1, c0, c1 = box
-    width = c1 - c0
-    added, before = np.zeros(TILE_COLUMNS), np.zeros(TILE_COLUMNS)
-    lost[:] = 0
-    spoilt = False
-    for i in range(r0, r1):
-        first = i * columns + c0
-        line, wanted = totals[first : first + width], used[first : first + width]
-        load_lines(frames, first, width, low, high, masked, lines, lost)
-        if is_signed(frames):
-            for f in range(WIDTH):
-                spoilt |= any_negative(lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width], wanted)
-        if follow:
-            for j in range(width):
-                before[j] = np.float64(line[j])
-            for j in range(0, width, WIDTH):
-                to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
-                interleave(lines, j, TILE_COLUMNS, out, to, added, before)
-            if rarely.size and rarely[first : first + width].any():
-                for j in range(width):
-                    if rarely[first + j]:
-                        to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
-                        out[to : to + WIDTH] = 0.0
-        else:
-            for j in range(0, width, WIDTH):
-                to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
-                interleave(lines, j, TILE_COLUMNS, out, to, added, None)
-        spoilt |= add_line(added, line, wanted)
-    return spoilt
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def flag_lost(frame, columns, box, low, high, masked, used, flags):
-    """Flag the pixels of a tile that a frame leaves out although the matrix uses them; return how many."""
-    r0, r1, c0, c1 = box
-    lost = 0
-    for i in range(r0, r1):
-        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
-        line, wanted, out = frame[first : first + c1 - c0], used[first : first + c1 - c0], flags[to : to + c1 - c0]
-        for j in range(c1 - c0):
-            x = np.float64(line[j])
-            bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
-            out[j] = bad & wanted[j]
-            lost += np.int64(bad & wanted[j])
-        if masked.size:
-            hidden = masked[first : first + c1 - c0]
-            for j in range(c1 - c0):
-                lost += np.int64(hidden[j] & wanted[j] & (not out[j]))
-                out[j] |= hidden[j] & wanted[j]
-    return lost
-
-
-@njit(nogil=True, cache=True)
-def load_norm(norm, columns, box, out):
-    """Copy a tile of the flat normalization."""
-    r0, r1, c0, c1 = box
-    for i in range(r0, r1):
-        line = norm[i * columns + c0 : i * columns + c1]
-        to = out[(i - r0) * TILE_COLUMNS : (i - r0) * TILE_COLUMNS + c1 - c0]
-        for j in range(c1 - c0):
-            to[j] = line[j]
-
-
-@njit(nogil=True, cache=True)
-def weigh_lost(first_row, last_row, row_bins, row_ptr, pixels, shares, n, flags, members, out):
-    """Add N, W, Q and the sum of c^2 of flagged pixels of a tile to ``out[g]`` (bins, 4) of every member frame g."""
-    for r in range(first_row, last_row):
-        count = weight = square = own = 0.0
-        for k in range(row_ptr[r], row_ptr[r + 1]):
-            p = pixels[k]
-            if flags[p]:
-                c = np.float64(shares[k]) if shares is not None else 1.0
-                w = c * n[p]
-                count += c
-                weight += w
-                square += w * w
-                own += c * c
-        if count != 0.0:
-            at = row_bins[r]
-            for g in range(members.size):
-                if members[g]:
-                    out[g, at, 0] += count
-                    out[g, at, 1] += weight
-                    out[g, at, 2] += square
-                    out[g, at, 3] += own
-
-
-@njit(nogil=True, cache=True, inline="always")
-def ask_for(array, first, last):
-    """Have elements first..last of a flat array, about a line of a tile, on their way from memory."""
-    for at in range(first, last, CACHE_LINE // array.itemsize):
-        prefetch(array, at)
-
-
-@njit(nogil=True, cache=True)
-def load_pairs(counts, columns, box, totals, rarely, pairs):
-    """Read a tile of totals and put them beside its counts, (TILE_PIXELS, 2) flat; 0 for ``rarely`` ones."""
-    r0, r1, c0, c1 = box
-    width = c1 - c0
-    for i in range(r0, r1):
-        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
-        here, line, pair = counts[to : to + width], totals[first : first + width], pairs[2 * to : 2 * (to + width)]
-        for j in range(width):
-            pair[2 * j] = here[j]
-            pair[2 * j + 1] = np.float64(line[j])
-        if rarely.size:
-            for j in range(width):
-                if rarely[first + j]:
-                    pair[2 * j + 1] = 0.0
 
 
 @njit(nogil=True, cache=True)
@@ -403,6 +234,30 @@ def add_batch(
 
 
 @njit(nogil=True, cache=True)
+def weigh_lost(first_row, last_row, row_bins, row_ptr, pixels, shares, n, flags, members, out):
+    """Add N, W, Q and the sum of c^2 of flagged pixels of a tile to ``out[g]`` (bins, 4) of every member frame g."""
+    for r in range(first_row, last_row):
+        count = weight = square = own = 0.0
+        for k in range(row_ptr[r], row_ptr[r + 1]):
+            p = pixels[k]
+            if flags[p]:
+                c = np.float64(shares[k]) if shares is not None else 1.0
+                w = c * n[p]
+                count += c
+                weight += w
+                square += w * w
+                own += c * c
+        if count != 0.0:
+            at = row_bins[r]
+            for g in range(members.size):
+                if members[g]:
+                    out[g, at, 0] += count
+                    out[g, at, 1] += weight
+                    out[g, at, 2] += square
+                    out[g, at, 3] += own
+
+
+@njit(nogil=True, cache=True)
 def add_constants(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, norm, sums):
     """Add N, W, Q and the sum of c^2 of all entries to `sums` (bins, 4)."""
     rows, columns = shape
@@ -443,150 +298,3 @@ def weigh_flagged(first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape
             load_norm(norm, columns, box, n)
             rest = (row_bins, row_ptr, pixels)
             weigh_lost(tile_ptr[t], tile_ptr[t + 1], *rest, shares, n, flags, members, sums)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def value_at(plane, i):
-    """Return the value of pixel i of a flat array that has one value for every pixel, or a single one, or none: 0."""
-    if plane.size > 1:
-        return plane[i]
-    return plane[0] if plane.size == 1 else 0.0
-
-
-@njit(nogil=True, cache=True, inline="always", error_model="numpy")
-def corrected(i, frame, masked, low, high, dark, dark_variance, variance, gain, noise):
-    """Return signal and variance of pixel i of a frame, and whether they are any good; see `add_prepared`."""
-    raw = frame[i]
-    x = np.float64(raw)
-    s = x - value_at(dark, i)
-    spread = value_at(variance, i) if variance.size else gain * max(x, 0.0) + (noise + value_at(dark_variance, i))
-    dummy = (raw >= low) & (raw <= high)
-    return s, spread, not (dummy or (masked.size > 0 and masked[i]) or s - s != 0.0 or spread - spread != 0.0)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def load_prepared(
-    frame, columns, box, low, high, masked, dark, dark_variance, variance, gain, noise, norm, monitor, used, out
-):
-    """Read signal, variance, normalization and weight (0: left out) of a tile into the rows of `out` (4, pixels)."""
-    r0, r1, c0, c1 = box
-    s, v, n, weight = out
-    lost = 0
-    for i in range(r0, r1):
-        for j in range(c0, c1):
-            at, to = i * columns + j, (i - r0) * TILE_COLUMNS + j - c0
-            y, spread, good = corrected(at, frame, masked, low, high, dark, dark_variance, variance, gain, noise)
-            m = norm[at] * value_at(monitor, at)
-            lost += np.int64(used[at] and not good)
-            good = good and used[at] and m != 0.0
-            s[to] = y if good else 0.0
-            v[to] = spread if good else 0.0
-            n[to] = m if good else 0.0
-            weight[to] = 1.0 if good else 0.0
-    return lost
-
-
-@njit(nogil=True, cache=True)
-def add_rows_prepared(first_row, last_row, row_bins, row_ptr, pixels, shares, loaded, sums):
-    """Add all seven sums of a tile, whose pixels are loaded (4, pixels), to `sums` (bins, 7)."""
-    s, variance, n, weight = loaded
-    for r in range(first_row, last_row):
-        count = v = norm = square = a = b = p = 0.0
-        for k in range(row_ptr[r], row_ptr[r + 1]):
-            pixel = np.uint64(pixels[k])
-            c = np.float64(shares[k]) if shares is not None else 1.0
-            w = c * n[pixel]
-            y = c * s[pixel]
-            count += c * weight[pixel]
-            v += y
-            norm += w
-            square += w * w
-            a += w * y
-            b += y * y
-            p += c * (c * variance[pixel])
-        at = row_bins[r]
-        sums[at, N] += count
-        sums[at, V] += v
-        sums[at, W] += norm
-        sums[at, Q] += square
-        sums[at, A] += a
-        sums[at, B] += b
-        sums[at, P] += p
-
-
-@njit(nogil=True, cache=True)
-def add_prepared(
-    first_tile,
-    tile_ptr,
-    row_bins,
-    row_ptr,
-    pixels,
-    shares,
-    shape,
-    frame,
-    masked,
-    low,
-    high,
-    dark,
-    dark_variance,
-    variance,
-    gain,
-    noise,
-    norm,
-    monitor,
-    used,
-    sums,
-):
-    """Add one frame with corrections to all seven `sums` (bins, 7); return how many pixels it leaves out.
-
-    Parameters
-    ----------
-    dark, dark_variance
-        Flat, one value for every pixel, or a single one, or none.
-    variance
-        Likewise; stands in for that of counts and dark.
-    gain, noise
-        Variance is gain * max(frame, 0) + noise.
-    monitor
-        One value, or one for every pixel: a pixel whose monitor is 0 is left out.
-    """
-    rows, columns = shape
-    across = tiles_across(columns)
-    loaded = np.zeros((4, TILE_PIXELS))
-    lost = 0
-    corrections = (dark, dark_variance, variance, gain, noise, norm, monitor, used)
-    for t in range(tile_ptr.size - 1):
-        if tile_ptr[t] == tile_ptr[t + 1]:
-            continue
-        box = tile_box(first_tile + t, across, rows, columns)
-        lost += load_prepared(frame, columns, box, low, high, masked, *corrections, loaded)
-        add_rows_prepared(tile_ptr[t], tile_ptr[t + 1], row_bins, row_ptr, pixels, shares, loaded, sums)
-    return lost
-
-
-@njit(nogil=True, cache=True)
-def add_some(
-    first_tile, tile_ptr, row_bins, row_ptr, pixels, shares, shape, tile_of, numbers, counts, monitor, gain, norm, sums
-):
-    """Add some pixels to all seven `sums` (bins, 7), each with its own monitor.
-
-    ``numbers``, ``counts`` and ``monitor`` of the pixels are sorted by their tile, ``tile_of``.
-    """
-    rows, columns = shape
-    across = tiles_across(columns)
-    loaded = np.zeros((4, TILE_PIXELS))
-    j = np.searchsorted(tile_of, first_tile)
-    while j < numbers.size and tile_of[j] < first_tile + tile_ptr.size - 1:
-        tile = tile_of[j]
-        r0, _, c0, _ = tile_box(tile, across, rows, columns)
-        loaded[:] = 0.0
-        while j < numbers.size and tile_of[j] == tile:
-            i = numbers[j]
-            m = norm[i] * monitor[j]
-            if m != 0.0:
-                to = (i // columns - r0) * TILE_COLUMNS + i % columns - c0
-                s = np.float64(counts[j])
-                loaded[0, to], loaded[1, to], loaded[2, to], loaded[3, to] = s, gain * s, m, 1.0
-            j += 1
-        t = tile - first_tile
-        add_rows_prepared(tile_ptr[t], tile_ptr[t + 1], row_bins, row_ptr, pixels, shares, loaded, sums)

@@ -6,7 +6,7 @@ What a tile's pixels have stored, in pixel order, `close_tile` sorts by bin into
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.kernels import tile_box
+from azimuthal.csr.loading.kernels import tile_box
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from azimuthal import threads
 from azimuthal.csr import Band, TiledMatrix, kernels
+from azimuthal.csr.corrected import kernels as of_corrected
 from azimuthal.csr.vectors import WIDTH
 from azimuthal.pattern import SUMS
 
@@ -257,7 +258,7 @@ class Summing:
             sums = np.zeros((matrix.n_bins, len(SUMS)))
             common = (*band.arrays, matrix.shape, frame, masked, low, high)
             how = (given.dark, given.dark_variance, given.variance, self.gain, noise, self.norm, given.monitor)
-            return sums, kernels.add_prepared(*common, *how, matrix.used, sums)
+            return sums, of_corrected.add_prepared(*common, *how, matrix.used, sums)
 
         parts = self._over_bands(add)
         return np.ascontiguousarray(add_up([part[0] for part in parts]).T), sum(part[1] for part in parts)
@@ -270,7 +271,7 @@ class Summing:
 
         def add(band: Band) -> Floats:
             sums = np.zeros((self.matrix.n_bins, len(SUMS)))
-            kernels.add_some(*band.arrays, self.matrix.shape, *common, sums)
+            of_corrected.add_some(*band.arrays, self.matrix.shape, *common, sums)
             return sums
 
         return np.ascontiguousarray(add_up(self._over_bands(add)).T)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.kernels import corrected
+from azimuthal.csr.corrected.kernels import corrected
 from azimuthal.csr.totals.kernels import add_span
 
 BLOCK = 4096

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.kernels import tile_box
+from azimuthal.csr.loading.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
 from azimuthal.splitting.kernels import (

@@ -21,7 +21,7 @@ What is returned: the sums (bins, 8), V, A, B, P and N, W, Q, c^2; what left out
 import numpy as np
 from numba import njit
 
-from azimuthal.csr.kernels import flag_lost, load_counts, tile_box
+from azimuthal.csr.loading.kernels import flag_lost, load_counts, tile_box
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
 from azimuthal.csr.vectors import add_terms
 from azimuthal.geometry.kernels import line_to_lab, normalize_line, row_of

@@ -1,0 +1,1 @@
+"""Sums of frames that are corrected pixel by pixel."""

@@ -1,0 +1,1 @@
+"""Tiles of frames, read for the kernels over the matrix."""

@@ -1,0 +1,165 @@
+"""How the kernels over the matrix read a tile of frames: into small buffers, where what is left out becomes 0."""
+
+import numpy as np
+from numba import njit
+
+from azimuthal.csr.tiles import TILE_COLUMNS, TILE_ROWS
+from azimuthal.csr.totals.kernels import add_line, any_negative, is_signed
+from azimuthal.csr.vectors import WIDTH, interleave, prefetch
+
+# numba's cache watches the file that holds a kernel: after a change here touch those that use it.
+CACHE_LINE = 64
+"""Bytes."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def tile_box(tile, across, rows, columns):
+    """Return the first and last + 1 row and column of a tile."""
+    r0 = (tile // across) * TILE_ROWS
+    c0 = (tile % across) * TILE_COLUMNS
+    return r0, min(r0 + TILE_ROWS, rows), c0, min(c0 + TILE_COLUMNS, columns)
+
+
+@njit(nogil=True, cache=True, inline="always", error_model="numpy")
+def load_line(line, low, high, hidden, to):
+    """Read a line of counts as float64, 0 for what is left out; return how many that are."""
+    lost = 0
+    for j in range(line.size):
+        x = np.float64(line[j])
+        bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
+        lost += np.int64(bad)
+        to[j] = 0.0 if bad else x
+    for j in range(hidden.size):
+        if hidden[j]:
+            to[j] = 0.0
+            lost += 1
+    return lost
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_counts(frame, columns, box, low, high, masked, out):
+    """Read a tile of a flat frame by `load_line`."""
+    r0, r1, c0, c1 = box
+    lost = 0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        hidden = masked[first : first + c1 - c0] if masked.size else masked
+        lost += load_line(frame[first : first + c1 - c0], low, high, hidden, out[to : to + c1 - c0])
+    return lost
+
+
+@njit(nogil=True, cache=True, inline="always")
+def load_lines(frames, first, width, low, high, masked, lines, lost):
+    """Read a line of each of `WIDTH` flat frames by `load_line`."""
+    for f in range(WIDTH):
+        hidden = masked[f, first : first + width] if masked.size else masked[f]
+        to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
+        lost[f] += load_line(frames[f, first : first + width], low, high, hidden, to)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
+    """Read a tile of `WIDTH` flat frames, interleaved pixel by pixel; ``lost`` (WIDTH,) is how many are left out.
+
+    ``lines`` (WIDTH * TILE_COLUMNS,) is scratch.
+    """
+    r0, r1, c0, c1 = box
+    lost[:] = 0
+    for i in range(r0, r1):
+        load_lines(frames, i * columns + c0, c1 - c0, low, high, masked, lines, lost)
+        for j in range(0, c1 - c0, WIDTH):
+            to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
+            interleave(lines, j, TILE_COLUMNS, out, to, None, None)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost, totals, used, rarely, follow):
+    """Read a tile as `load_mixed` does, and add it to the totals of used pixels; return whether they are spoilt by it.
+
+    With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely`` ones.
+    """
+    r0, r1, c0, c1 = box
+    width = c1 - c0
+    added, before = np.zeros(TILE_COLUMNS), np.zeros(TILE_COLUMNS)
+    lost[:] = 0
+    spoilt = False
+    for i in range(r0, r1):
+        first = i * columns + c0
+        line, wanted = totals[first : first + width], used[first : first + width]
+        load_lines(frames, first, width, low, high, masked, lines, lost)
+        if is_signed(frames):
+            for f in range(WIDTH):
+                spoilt |= any_negative(lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width], wanted)
+        if follow:
+            for j in range(width):
+                before[j] = np.float64(line[j])
+            for j in range(0, width, WIDTH):
+                to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
+                interleave(lines, j, TILE_COLUMNS, out, to, added, before)
+            if rarely.size and rarely[first : first + width].any():
+                for j in range(width):
+                    if rarely[first + j]:
+                        to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
+                        out[to : to + WIDTH] = 0.0
+        else:
+            for j in range(0, width, WIDTH):
+                to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
+                interleave(lines, j, TILE_COLUMNS, out, to, added, None)
+        spoilt |= add_line(added, line, wanted)
+    return spoilt
+
+
+@njit(nogil=True, cache=True)
+def load_pairs(counts, columns, box, totals, rarely, pairs):
+    """Read a tile of totals and put them beside its counts, (TILE_PIXELS, 2) flat; 0 for ``rarely`` ones."""
+    r0, r1, c0, c1 = box
+    width = c1 - c0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        here, line, pair = counts[to : to + width], totals[first : first + width], pairs[2 * to : 2 * (to + width)]
+        for j in range(width):
+            pair[2 * j] = here[j]
+            pair[2 * j + 1] = np.float64(line[j])
+        if rarely.size:
+            for j in range(width):
+                if rarely[first + j]:
+                    pair[2 * j + 1] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def load_norm(norm, columns, box, out):
+    """Copy a tile of the flat normalization."""
+    r0, r1, c0, c1 = box
+    for i in range(r0, r1):
+        line = norm[i * columns + c0 : i * columns + c1]
+        to = out[(i - r0) * TILE_COLUMNS : (i - r0) * TILE_COLUMNS + c1 - c0]
+        for j in range(c1 - c0):
+            to[j] = line[j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def flag_lost(frame, columns, box, low, high, masked, used, flags):
+    """Flag the pixels of a tile that a frame leaves out although the matrix uses them; return how many."""
+    r0, r1, c0, c1 = box
+    lost = 0
+    for i in range(r0, r1):
+        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
+        line, wanted, out = frame[first : first + c1 - c0], used[first : first + c1 - c0], flags[to : to + c1 - c0]
+        for j in range(c1 - c0):
+            x = np.float64(line[j])
+            bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
+            out[j] = bad & wanted[j]
+            lost += np.int64(bad & wanted[j])
+        if masked.size:
+            hidden = masked[first : first + c1 - c0]
+            for j in range(c1 - c0):
+                lost += np.int64(hidden[j] & wanted[j] & (not out[j]))
+                out[j] |= hidden[j] & wanted[j]
+    return lost
+
+
+@njit(nogil=True, cache=True, inline="always")
+def ask_for(array, first, last):
+    """Have elements first..last of a flat array, about a line of a tile, on their way from memory."""
+    for at in range(first, last, CACHE_LINE // array.itemsize):
+        prefetch(array, at)
