@@ -13,6 +13,7 @@ from bluesky_powder.errors import IngestError
 from bluesky_powder.frames import Patience
 from bluesky_powder.frames.files.handles import open_file
 from bluesky_powder.frames.files.hdf5 import FrameUnwritten, Hdf5Files
+from bluesky_powder.ingest.trouble import telling_what_is_wrong
 
 USUAL = ("/entry/data/data", "/entry/instrument/detector/data", "/entry/data/data_000001", "/data")
 """Where NeXus, areaDetector, Dectris and Odin put their frames."""
@@ -37,13 +38,8 @@ def describe_hdf5(path: Path, dataset: str) -> Described:
     IngestError
         If the file is damaged or there is no such dataset, or there are several.
     """
-    try:
-        with open_file(path) as file:
-            return _describe(path, file, dataset or _found(path, file))
-    except IngestError:
-        raise
-    except Exception as error:
-        raise IngestError(f"{path} is no readable HDF5 file: {error}") from error
+    with telling_what_is_wrong(path, "HDF5"), open_file(path) as file:
+        return _describe(path, file, dataset or _found(path, file))
 
 
 def hdf5_frames(path: Path, dataset: str) -> Iterator[NDArray[Any]]:

@@ -8,6 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import IngestError
+from bluesky_powder.ingest.trouble import telling_what_is_wrong
 
 
 def describe_tiff(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
@@ -18,13 +19,10 @@ def describe_tiff(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     IngestError
         If the file is damaged, has several pages, or is no detector image.
     """
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages, series = len(file.pages), file.series[0]
-            shape, dtype = tuple(series.shape), np.dtype(series.dtype)
-            whole = _is_whole(file, path)
-    except Exception as error:
-        raise IngestError(f"{path} is no readable TIFF file: {error}") from error
+    with telling_what_is_wrong(path, "TIFF"), tifffile.TiffFile(path) as file:
+        pages, series = len(file.pages), file.series[0]
+        shape, dtype = tuple(series.shape), np.dtype(series.dtype)
+        whole = _is_whole(file, path)
     if pages > 1:
         raise IngestError(f"{path} has {pages} pages; TIFF files are taken with one frame each, so write it as HDF5")
     if len(shape) != 2 or dtype.kind not in "buif":
@@ -42,10 +40,8 @@ def read_tiff(path: Path) -> NDArray[Any]:
     IngestError
         If the file is damaged.
     """
-    try:
+    with telling_what_is_wrong(path, "TIFF"):
         return np.asarray(tifffile.imread(path))
-    except Exception as error:
-        raise IngestError(f"{path} is no readable TIFF file: {error}") from error
 
 
 def _is_whole(file: tifffile.TiffFile, path: Path) -> bool:

@@ -5,7 +5,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ import hdf5plugin  # noqa: F401 - registers the filters that detectors compress 
 from h5py._objects import phil
 
 from bluesky_powder.errors import FramesUnavailable
+from bluesky_powder.frames.files.trouble import telling_what_is_wrong
 
 READ_ATTEMPTS = 26
 """How often HDF5 reads metadata that are not right (yet), waiting twice as long each time from 1 ns: 0.1 s in all.
@@ -141,7 +142,7 @@ class Handle:
         FramesUnavailable
             If it is not there, or cannot be opened.
         """
-        with telling_what_is_wrong(path), _LOCK:
+        with telling_what_is_wrong(path, "HDF5"), _LOCK:
             stamp = Stamp.of(path)
             handle = _OPEN.get(stamp.file)
             if handle is None:
@@ -154,25 +155,6 @@ class Handle:
 
 _LOCK = threading.RLock()
 _OPEN: dict[tuple[int, int], Handle] = {}
-
-
-@contextlib.contextmanager
-def telling_what_is_wrong(path: Path) -> Iterator[None]:
-    """Let a file that cannot be opened be one that is unavailable.
-
-    Raises
-    ------
-    FramesUnavailable
-        In place of an OSError.
-    """
-    try:
-        yield
-    except FramesUnavailable:
-        raise
-    except FileNotFoundError:
-        raise FramesUnavailable(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise FramesUnavailable(f"{path} is no readable HDF5 file: {error}") from error
 
 
 def open_file(path: Path) -> h5py.File:

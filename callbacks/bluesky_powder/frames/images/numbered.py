@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
+from bluesky_powder.frames.files.trouble import telling_what_is_wrong
 from bluesky_powder.frames.frame import NotHeld, as_images, one_after_another
 from bluesky_powder.frames.legal import shown
 from bluesky_powder.frames.patience import Patience
@@ -118,14 +119,8 @@ class FileImages(NotHeld):
         return one_after_another(parts, "files")
 
     def _try(self, path: Path) -> NDArray[Any]:
-        try:
+        with telling_what_is_wrong(path, self.kind, Exception):
             images = as_images(self.load(path))
-        except FrameSkipped:
-            raise
-        except FileNotFoundError:
-            raise FramesUnavailable(f"{path}: there is no such file") from None
-        except Exception as error:
-            raise FramesUnavailable(f"{path} is no readable {self.kind} file: {error}") from error
         if len(images) < self.count // len(self.paths):
             raise FramesUnavailable(f"{path} has {len(images)} images, {self.count // len(self.paths)} were announced")
         return images

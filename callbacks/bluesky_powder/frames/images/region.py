@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.files.handles import open_file, telling_what_is_wrong
+from bluesky_powder.frames.files.handles import open_file
 from bluesky_powder.frames.files.hdf5 import Hdf5Files
+from bluesky_powder.frames.files.trouble import telling_what_is_wrong
 from bluesky_powder.frames.frame import Images, NotHeld, as_images, one_after_another
 from bluesky_powder.frames.patience import Patience
 
@@ -98,7 +99,7 @@ class RegionImages(NotHeld):
 
     def _axes(self) -> int:
         """Return how many axes the dataset has."""
-        with telling_what_is_wrong(self.path), open_file(self.path) as file:
+        with telling_what_is_wrong(self.path, "HDF5"), open_file(self.path) as file:
             node = file.get(self.dataset)
             if not isinstance(node, h5py.Dataset):
                 raise FramesUnavailable(f"{self.path} has no dataset {self.dataset} (yet)")

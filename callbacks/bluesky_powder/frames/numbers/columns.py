@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
-from bluesky_powder.frames.files.handles import open_file, refresh, telling_what_is_wrong
+from bluesky_powder.frames.files.handles import open_file, refresh
+from bluesky_powder.frames.files.trouble import telling_what_is_wrong
 from bluesky_powder.frames.images.reach import Reach, is_special
 from bluesky_powder.frames.joining.stream_resource import HDF5, Resource, told_by
 
@@ -154,7 +155,7 @@ class _OpenFile:
         self._nodes: dict[str, tuple[h5py.Dataset, float]] = {}
         if is_special(str(path)):
             raise FramesUnavailable(f"{path} is a pipe or a device, no file")
-        with telling_what_is_wrong(path):
+        with telling_what_is_wrong(path, "HDF5"):
             self._file = open_file(path)
 
     def rows(self, dataset: str, first: int, last: int, width: int) -> NDArray[np.float64]:
