@@ -26,23 +26,58 @@ LEAST_EFFECTIVE_PIXELS = 10.0
 """Rings with fewer effective pixels, W^2 / Q, do not count towards the excess: their variance says nothing."""
 
 
-def relative_scatter(pattern: BinnedSums) -> tuple[NDArray[np.bool_], Array]:
-    """Return which rings have V > 0, and R of every ring (0 elsewhere)."""
-    rings = pattern.filled & (pattern.sum_signal > 0)
-    R = np.zeros_like(pattern.sum_signal)
-    np.divide(pattern.azimuthal_variance, pattern.sum_signal**2, out=R, where=rings)
-    return rings, R
+class Rings:
+    """The rings that saw counts, and what is read from each of them.
+
+    Parameters
+    ----------
+    pattern
+        Whose radial bins with V > 0 they are.
+
+    Attributes
+    ----------
+    bins
+        Which of the pattern's bins they are.
+    intensity
+        V / W of each.
+    """
+
+    def __init__(self, pattern: BinnedSums) -> None:
+        self.bins = _bins_of(np.flatnonzero(pattern.filled & (pattern.sum_signal > 0)))
+        V, W, self._Q, self._P = (pattern.sums[row][self.bins] for row in (1, 2, 3, 6))
+        self._variance = pattern.azimuthal_variance[self.bins]
+        self._squared_signal, self._squared_weight = V * V, W * W
+        self.intensity: Array = V / W
+
+    def scatter(self) -> Array:
+        """Return R of each ring."""
+        return self._variance / self._squared_signal
+
+    def excess(self) -> Array:
+        """Return R_excess of each ring, not clipped."""
+        explained = self._P * (1.0 - self._Q / self._squared_weight)
+        return (self._variance - explained) / self._squared_signal
+
+    def counting(self) -> NDArray[np.bool_]:
+        """Return which rings count towards the excess."""
+        counting: NDArray[np.bool_] = self._squared_weight >= LEAST_EFFECTIVE_PIXELS * self._Q
+        return counting
+
+    def scatter_and_weights(self, excess: bool) -> tuple[Array, Array]:
+        """Return R, or R_excess, and the intensity of the rings that count towards its mean."""
+        if not excess:
+            return self.scatter(), self.intensity
+        counting = self.counting()
+        if counting.all():
+            return self.excess(), self.intensity
+        return self.excess()[counting], self.intensity[counting]
 
 
-def relative_excess(pattern: BinnedSums) -> tuple[NDArray[np.bool_], Array]:
-    """Return which rings count for the excess, and R_excess of every ring (0 elsewhere), not clipped."""
-    _, V, W, Q, _, _, P = pattern.sums
-    rings = pattern.filled & (V > 0) & (W * W >= LEAST_EFFECTIVE_PIXELS * Q)
-    share = np.zeros_like(V)
-    np.divide(Q, W * W, out=share, where=rings)
-    R = np.zeros_like(V)
-    np.divide(pattern.azimuthal_variance - P * (1.0 - share), V * V, out=R, where=rings)
-    return rings, R
+def _bins_of(numbers: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return ascending numbers of bins as a slice where they follow each other, as most often: it copies nothing."""
+    if numbers.size and numbers[-1] - numbers[0] + 1 == numbers.size:
+        return slice(int(numbers[0]), int(numbers[-1]) + 1)
+    return numbers
 
 
 def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -> float:
@@ -56,26 +91,21 @@ def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -
 
 def mean_scatter(pattern: BinnedSums, weighted: bool, excess: bool) -> float:
     """Return the mean of R or R_excess over the rings, intensity-weighted or not, not clipped; NaN without rings."""
-    rings, R = relative_excess(pattern) if excess else relative_scatter(pattern)
-    return _mean(R[rings], pattern.intensity[rings] if weighted else None)
+    R, weights = Rings(pattern).scatter_and_weights(excess)
+    return _mean(R, weights if weighted else None)
 
 
 def excess_error(pattern: BinnedSums, weighted: bool) -> float:
     """Return the standard error of the mean of R_excess (that is, of the square of S_excess); NaN below two rings."""
-    rings, R = relative_excess(pattern)
-    return _error(R[rings], pattern.intensity[rings] if weighted else None)
+    R, weights = Rings(pattern).scatter_and_weights(excess=True)
+    return _error(R, weights if weighted else None)
 
 
 def numbers(pattern: BinnedSums) -> "SpottinessNumbers":
     """Return what `spottiness`, `mean_scatter` and `excess_error` give, to the last bit, evaluating the rings once."""
-    rings = np.flatnonzero(pattern.filled & (pattern.sum_signal > 0))
-    V, W, Q, P = (pattern.sums[row].take(rings) for row in (1, 2, 3, 6))
-    variance = pattern.azimuthal_variance.take(rings)
-    squared_signal, squared_weight, intensity = V * V, W * W, V / W
-    R, excess = variance / squared_signal, (variance - P * (1.0 - Q / squared_weight)) / squared_signal
-    counting, weights = squared_weight >= LEAST_EFFECTIVE_PIXELS * Q, intensity
-    if not counting.all():
-        excess, weights = excess[counting], intensity[counting]
+    rings = Rings(pattern)
+    R, intensity = rings.scatter_and_weights(excess=False)
+    excess, weights = rings.scatter_and_weights(excess=True)
     mean_excess = _mean(excess, None)
     return SpottinessNumbers(
         plain=_root(_mean(R, None)),
@@ -115,7 +145,13 @@ def _mean(R: Array, weights: Array | None) -> float:
     """Return the mean over rings, NaN without any."""
     if not R.size:
         return math.nan
-    return float(R.mean() if weights is None else (weights * R).sum() / weights.sum())
+    return float(_total(R) / R.size if weights is None else _total(weights * R) / _total(weights))
+
+
+def _total(values: Array) -> np.float64:
+    """Return the sum, as `values.sum()` does after looking at what else it may be asked for."""
+    total: np.float64 = np.add.reduce(values)
+    return total
 
 
 def _root(mean: float) -> float:
@@ -127,16 +163,18 @@ def _error(R: Array, weights: Array | None) -> float:
     n = R.size
     if n < 2:
         return math.nan
+    apart = R - _mean(R, weights)
     if weights is None:
-        return float(R.std(ddof=1) / math.sqrt(n))
-    mean = (weights * R).sum() / weights.sum()
-    return float(np.sqrt(n / (n - 1) * (weights**2 * (R - mean) ** 2).sum()) / weights.sum())
+        return math.sqrt(_total(apart * apart) / (n - 1)) / math.sqrt(n)
+    return float(np.sqrt(n / (n - 1) * _total(weights**2 * apart**2)) / _total(weights))
 
 
 def profile(pattern: BinnedSums, excess: bool) -> Array:
     """Return R or R_excess ring by ring, NaN where the ring does not count."""
-    rings, R = relative_excess(pattern) if excess else relative_scatter(pattern)
-    return np.where(rings, R, np.nan)
+    rings = Rings(pattern)
+    values = np.full(pattern.sum_signal.shape, np.nan)
+    values[rings.bins] = np.where(rings.counting(), rings.excess(), np.nan) if excess else rings.scatter()
+    return values
 
 
 def grade(value: float) -> Grade | None:
