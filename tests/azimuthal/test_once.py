@@ -3,12 +3,15 @@
 import copy
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
 
 import azimuthal as az
 from azimuthal.detector import Sensor
+from azimuthal.integrator.preparation import Preparation
+from azimuthal.pattern import Conditions
 from azimuthal.splitting import full, kernels
 
 SHAPE = (40, 150)
@@ -141,6 +144,42 @@ def test_first_frames_of_many_threads_are_the_same():
         thread.join()
     assert len(sums) == 6
     assert len(set(sums)) == 1
+
+
+@pytest.fixture
+def hesitation():
+    """Threads pause before every line that decides who has the first frame, so that others come between."""
+
+    def pause(frame, event, argument):  # noqa: ARG001 - as tracing wants it
+        if frame.f_code is not Preparation.first.__code__:
+            return None
+        time.sleep(0.001)
+        return pause
+
+    threading.settrace(pause)
+    yield
+    threading.settrace(None)
+
+
+@pytest.mark.usefixtures("hesitation")
+def test_one_of_many_threads_does_the_work_of_the_first_frame():
+    place, frame, nothing = geometry(), counts().ravel(), np.zeros(0, np.bool_)
+    bins, gaps = az.RadialBins("q_nm^-1", 50, (5.0, 20.0)), np.zeros(SHAPE, np.bool_)
+    rounds = [Preparation(place, bins, None, Conditions("no"), (None, None), gaps, 1.0, 0.0) for _ in range(10)]
+    gate, firsts = threading.Barrier(4), [0] * len(rounds)
+
+    def come_first():
+        for number, preparation in enumerate(rounds):
+            gate.wait()
+            if preparation.first(frame, nothing, 1, 0) is not None:
+                firsts[number] += 1
+
+    threads = [threading.Thread(target=come_first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert firsts == [1] * len(rounds)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-3.0, 7.0), (1e3, 1e3 + 0.1), (0.3, 31.7)])

@@ -80,6 +80,7 @@ class Preparation:
         self._unused: int | None = None
         self._span: slice | None = None
         self._taken = False
+        self._taking = threading.Lock()
         # What a user gave is used now: it may change before the matrix is built.
         self._normalized: tuple[Floats, Mask] | None = None
         if any(factor is not None for factor in factors):
@@ -89,12 +90,12 @@ class Preparation:
             self._build()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: all but the lock, and whoever wants to be told."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_grown")}
+        """Return what is pickled: all but the locks, and whoever wants to be told."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_taking", "_grown")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what was pickled."""
-        self.__dict__.update(state, _lock=threading.Lock(), _grown=None)
+        self.__dict__.update(state, _lock=threading.Lock(), _taking=threading.Lock(), _grown=None)
         if self._built is not None:
             self._built.matrix.when_grown(partial(_tell, ref(self)))
 
@@ -123,11 +124,15 @@ class Preparation:
         once = self._once
         if once is None or self._taken:
             return None
-        self._taken = True
+        with self._taking:
+            taken, self._taken = self._taken, True
+        if taken:
+            return None
         summed = once(frame, masked, low, high)
         self._unused, self._span = summed.unused, summed.weighted.span
-        if self._built is None:
-            self._used = summed.used
+        self._used = summed.used
+        if self._built is not None:
+            self._used = None  # another thread has built the matrix meanwhile, which knows
         self._tell()
         sums, poor = summed.weighted.complete(summed.signal, *self._noise)
         return None if poor is not None else (sums, summed.lost)
