@@ -20,11 +20,12 @@ from azimuthal.csr.loading.kernels import (
     load_mixed_and_add,
     load_norm,
     load_pairs,
+    new_lanes,
     tile_box,
 )
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
 from azimuthal.csr.totals.kernels import add_span
-from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two
+from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two, multiply_add
 
 N, V, W, Q, A, B, P = range(7)
 
@@ -125,14 +126,14 @@ def add_rows(first_row, last_row, row_bins, row_ptr, pixels, shares, n, s, sums)
             if shares is not None:
                 c = np.float64(shares[k])
                 y = c * s[pixel]
-                a += (c * n[pixel]) * y
-                p += c * (y if y > 0.0 else 0.0)
+                a = multiply_add(c * n[pixel], y, a)
+                p = multiply_add(c, y if y > 0.0 else 0.0, p)
             else:
                 y = s[pixel]
-                a += n[pixel] * y
+                a = multiply_add(n[pixel], y, a)
                 p += y if y > 0.0 else 0.0
             v += y
-            b += y * y
+            b = multiply_add(y, y, b)
         at = np.int64(row_bins[r]) * 4
         sums[at] += v
         sums[at + 1] += a
@@ -180,7 +181,8 @@ def add_batch(
     rows, columns = shape
     across = tiles_across(columns)
     lanes = 2 * WIDTH if follow else WIDTH
-    lines, mixed = np.zeros(WIDTH * TILE_COLUMNS), np.zeros(TILE_PIXELS * lanes)
+    lines = new_lanes(frames, totals, WIDTH * TILE_COLUMNS)
+    mixed = new_lanes(frames, totals, TILE_PIXELS * lanes)
     n, flags = np.zeros(TILE_PIXELS), np.zeros((WIDTH, TILE_PIXELS), np.bool_)
     here, members = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.bool_)
     flat = frames.reshape(-1)
@@ -206,6 +208,7 @@ def add_batch(
                     ask_for(norm, line + e0, line + e1)
                     if totals.size:
                         ask_for(totals, line + e0, line + e1)
+                        ask_for(used, line + e0, line + e1)
             until = tile_ptr[t] + (ends - tile_ptr[t]) * (k + 1) // (TILE_ROWS * WIDTH)
             for r in range(begun, until):
                 at = np.int64(row_bins[r]) * (4 * lanes)

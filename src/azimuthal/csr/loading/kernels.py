@@ -1,7 +1,8 @@
 """How the kernels over the matrix read a tile of frames: into small buffers, where what is left out becomes 0."""
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_ROWS
 from azimuthal.csr.totals.kernels import add_line, any_negative, is_signed
@@ -10,6 +11,46 @@ from azimuthal.csr.vectors import WIDTH, interleave, prefetch
 # numba's cache watches the file that holds a kernel: after a change here touch those that use it.
 CACHE_LINE = 64
 """Bytes."""
+
+
+def new_lanes(frames, totals, size):
+    """Return an array of zeros for interleaved counts: uint32 where they and their totals fit, else float64.
+
+    What is narrow takes half the room in the processor's caches, which sets the pace, and becomes float64 when used.
+    """
+    raise NotImplementedError
+
+
+def as_lane(count, lanes):
+    """Return a count in the dtype of `lanes`."""
+    raise NotImplementedError
+
+
+def new_added(lanes, size):
+    """Return an array of zeros for sums of counts over a batch, and the bits they have (`interleave`)."""
+    raise NotImplementedError
+
+
+@overload(new_added)
+def _new_added(lanes, size):  # noqa: ARG001
+    if lanes.dtype == types.uint32:
+        return lambda lanes, size: np.zeros(size, np.uint32)  # noqa: ARG005
+    return lambda lanes, size: np.zeros(size, np.int64)  # noqa: ARG005
+
+
+@overload(new_lanes)
+def _new_lanes(frames, totals, size):  # noqa: ARG001
+    counts = isinstance(frames.dtype, types.Integer) and not frames.dtype.signed and frames.dtype.bitwidth <= 32
+    if counts and totals.dtype == types.uint32:
+        return lambda frames, totals, size: np.zeros(size, np.uint32)  # noqa: ARG005
+    return lambda frames, totals, size: np.zeros(size)  # noqa: ARG005
+
+
+@overload(as_lane)
+def _as_lane(count, lanes):  # noqa: ARG001
+    if lanes.dtype == types.uint32:
+        return lambda count, lanes: np.uint32(count)  # noqa: ARG005
+    return lambda count, lanes: np.float64(count)  # noqa: ARG005
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -22,16 +63,19 @@ def tile_box(tile, across, rows, columns):
 
 @njit(nogil=True, cache=True, inline="always", error_model="numpy")
 def load_line(line, low, high, hidden, to):
-    """Read a line of counts as float64, 0 for what is left out; return how many that are."""
+    """Read a line of counts in the dtype of `to`, 0 for what is left out; return how many that are."""
     lost = 0
+    nothing = as_lane(0, to)
     for j in range(line.size):
-        x = np.float64(line[j])
-        bad = ((line[j] >= low) & (line[j] <= high)) | (x - x != 0.0)
+        bad = (line[j] >= low) & (line[j] <= high)
+        if is_signed(line):
+            x = np.float64(line[j])
+            bad |= x - x != 0.0
         lost += np.int64(bad)
-        to[j] = 0.0 if bad else x
+        to[j] = nothing if bad else as_lane(line[j], to)
     for j in range(hidden.size):
         if hidden[j]:
-            to[j] = 0.0
+            to[j] = nothing
             lost += 1
     return lost
 
@@ -80,7 +124,7 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
     """
     r0, r1, c0, c1 = box
     width = c1 - c0
-    added, before = np.zeros(TILE_COLUMNS), np.zeros(TILE_COLUMNS)
+    added, before = new_added(lines, 2 * TILE_COLUMNS), new_lanes(frames, totals, TILE_COLUMNS)
     lost[:] = 0
     spoilt = False
     for i in range(r0, r1):
@@ -92,7 +136,7 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
                 spoilt |= any_negative(lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width], wanted)
         if follow:
             for j in range(width):
-                before[j] = np.float64(line[j])
+                before[j] = as_lane(line[j], before)
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
                 interleave(lines, j, TILE_COLUMNS, out, to, added, before)
@@ -100,7 +144,7 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
                 for j in range(width):
                     if rarely[first + j]:
                         to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
-                        out[to : to + WIDTH] = 0.0
+                        out[to : to + WIDTH] = as_lane(0, out)
         else:
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * WIDTH

@@ -11,6 +11,8 @@ from numba.extending import overload
 
 # numba's cache watches the file that holds a kernel: after a change here touch those that use it.
 NARROW_BITS = 32
+LARGE_BITS = NARROW_BITS - 3
+"""A batch's frames, `azimuthal.csr.vectors.WIDTH` of them, can be added in uint32 if their counts have no more."""
 WIDE_BITS = 53
 """float64 holds every whole number of so many bits."""
 
@@ -37,12 +39,38 @@ def _is_signed(frames):
     return (lambda frames: False) if unsigned else (lambda frames: True)  # noqa: ARG005
 
 
-@njit(nogil=True, cache=True, inline="always")
 def add_line(added, totals, wanted):
-    """Add whole numbers (float64) to the totals of wanted pixels; return whether one does not fit."""
+    """Add whole numbers, as `azimuthal.csr.vectors.interleave` leaves them, to the totals of wanted pixels.
+
+    Tells whether one does not fit.
+    """
+    raise NotImplementedError
+
+
+@overload(add_line, inline="always")
+def _add_line(added, totals, wanted):  # noqa: ARG001
+    return add_narrow_line if added.dtype == types.uint32 else add_wide_line
+
+
+def add_narrow_line(added, totals, wanted):
+    """Add uint32 to uint32; those of large counts, whose sum over a batch may have been more, do not fit."""
+    half = added.size // 2
+    every = np.uint32(0)
+    carried = False
+    for j in range(totals.size):
+        more, some = (added[j], added[half + j]) if wanted[j] else (np.uint32(0), np.uint32(0))
+        total = np.uint32(totals[j] + more)
+        carried |= total < more
+        every |= some
+        totals[j] = total
+    return carried or (every >> LARGE_BITS) != 0
+
+
+def add_wide_line(added, totals, wanted):
+    """Add int64 to either."""
     every = np.int64(0)
     for j in range(totals.size):
-        total = np.int64(totals[j]) + (np.int64(added[j]) if wanted[j] else 0)
+        total = np.int64(totals[j]) + (added[j] if wanted[j] else 0)
         every |= total
         totals[j] = total
     return (every >> bits(totals)) != 0
@@ -80,5 +108,5 @@ def any_negative(line, wanted):
     """Tell whether the count of a wanted pixel is negative."""
     negative = False
     for j in range(wanted.size):
-        negative |= wanted[j] & (line[j] < 0.0)
+        negative |= wanted[j] & (line[j] < 0)
     return negative

@@ -23,7 +23,7 @@ from numba import njit
 
 from azimuthal.csr.loading.kernels import flag_lost, load_counts, tile_box
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
-from azimuthal.csr.vectors import add_terms
+from azimuthal.csr.vectors import add_products, multiply_add
 from azimuthal.geometry.kernels import line_to_lab, normalize_line, row_of
 from azimuthal.splitting.full import share_tile, tile_room
 from azimuthal.splitting.kernels import whole_line
@@ -73,8 +73,8 @@ def sum_whole(n, local, bins, lowest, signal, norm, room):
             count, weight, square = room[at + N], room[at + W], room[at + Q]
         w, y = norm[np.int64(local[k])], signal[np.int64(local[k])]
         v += y
-        a += w * y
-        b += y * y
+        a = multiply_add(w, y, a)
+        b = multiply_add(y, y, b)
         p += y if y > 0.0 else 0.0
         count += 1.0
         weight += w
@@ -89,8 +89,8 @@ def sum_shared(n, local, bins, shares, lowest, signal, norm, room):
     for k in range(n):
         pixel, c = np.int64(local[k]), np.float64(shares[k])
         w, y = c * norm[pixel], c * signal[pixel]
-        terms = (y, w * y, y * y, c * (y if y > 0.0 else 0.0), c, w, w * w, c * c)
-        add_terms(room, 8 * np.int64(bins[k] - lowest), terms)
+        ones, others = (y, w, y, c, c, w, w * w, c * c), (1.0, y, y, y if y > 0.0 else 0.0, 1.0, 1.0, 1.0, 1.0)
+        add_products(room, 8 * np.int64(bins[k] - lowest), ones, others)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
