@@ -1,7 +1,5 @@
 """Scans of the simulated beamline, reduced live, for tests that store them and replay them from there."""
 
-import itertools
-import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from ophyd_async.core import TriggerInfo
 import azimuthal as az
 from bluesky_powder import PowderReduction
 from bluesky_powder.sim import Beamline, arm_scan, fly_scan, take_dark
+from pauses import paused_after_two_events
 from raw_runs import Derived, copied
 
 POSITIONS, EXPOSURES, NPT = (4.0, 9.0), (2, 2), 40
@@ -74,22 +73,11 @@ def _with_baseline(scan):
 
 def _paused(scan):
     """Go back by two events after the second one."""
-
-    def plan(beamline):
-        saved, checkpoints = itertools.count(1), itertools.count(1)
-
-        def ask():
-            threading.Thread(target=beamline.RE.request_pause, args=(False,)).start()
-            yield from bps.sleep(0.1)  # it comes while nothing is being exposed
-
-        def change(message):
-            if message.command == "checkpoint" and next(checkpoints) > 1:
-                return bps.null(), None
-            return None, ask() if message.command == "save" and next(saved) == 2 else None
-
-        return bpp.plan_mutator(scan.plan(beamline), change)
-
-    return Scan(plan, scan.recipe, paused=True)
+    return Scan(
+        lambda beamline: paused_after_two_events(beamline.RE, scan.plan(beamline), rewind=True),
+        scan.recipe,
+        paused=True,
+    )
 
 
 def _darkened(detector):

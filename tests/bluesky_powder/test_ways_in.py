@@ -5,7 +5,6 @@ the documents of a run that is over come back.
 """
 
 import functools
-import itertools
 import json
 import re
 import threading
@@ -27,6 +26,7 @@ from ophyd_async.core import TriggerInfo
 import azimuthal as az
 from bluesky_powder import PowderReduction, replay
 from bluesky_powder.sim import Beamline, arm_scan, fly_scan, take_dark
+from pauses import paused_after_two_events
 from raw_runs import Derived, assert_same_bits, copied
 
 SCAN = {"positions": (4.0, 9.0), "exposures": (2, 3), "still_at": (9.0,)}
@@ -292,31 +292,12 @@ def test_way_in_with_datum_pages(acquired):
     assert_same_bits(replayed([*pages[:at], ("datum_page", packed), *pages[at:]], recipe), expected)
 
 
-def with_a_pause(RE, plan, *, rewind):
-    """Return a plan whose second event is followed by a request for a pause, from another thread.
-
-    A pause at once goes back to the last checkpoint, which is then at the beginning; one that can wait does not.
-    """
-    saved, checkpoints = itertools.count(1), itertools.count(1)
-
-    def ask():
-        threading.Thread(target=RE.request_pause, args=(not rewind,)).start()
-        yield from bps.sleep(0.1)  # it comes while nothing is being exposed
-
-    def change(message):
-        if message.command == "checkpoint" and rewind and next(checkpoints) > 1:
-            return bps.null(), None
-        return None, ask() if message.command == "save" and next(saved) == 2 else None
-
-    return bpp.plan_mutator(plan, change)
-
-
 @pytest.mark.parametrize("rewind", [False, True])
 @pytest.mark.parametrize("way", [way for way in WAYS if "flight" not in way])
 def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way, rewind):
     beamline = beamline_in(tmp_path)
     recipe = recipe_of(beamline, way)
-    plan = with_a_pause(RE, WAYS[way].plan(beamline, 1), rewind=rewind)
+    plan = paused_after_two_events(RE, WAYS[way].plan(beamline, 1), rewind=rewind)
     derived, documents = live(RE, recipe, plan, pause=True)
     seq_nums = [document["seq_num"] for name, document in documents if name == "event"]
     assert seq_nums == ([1, 2, 1, 2, 3, 4, 5] if rewind else [1, 2, 3, 4, 5])
@@ -330,19 +311,22 @@ def test_way_in_of_a_paused_run_is_the_same_live_and_replayed(RE, tmp_path, way,
 def test_way_in_of_a_flight_that_is_aborted_keeps_what_was_reduced(RE, tmp_path):
     beamline = beamline_in(tmp_path)
     recipe = recipe_of(beamline, "flight, HDF5")
-    derived, raw, asked = Derived(), Raw(), []
+    derived, raw, told_of, asked = Derived(), Raw(), set(), []
 
-    def pause_at_the_first_frames(name, _):
-        if name == "stream_datum" and not asked:
+    def pause_at_the_first_frames(name, document):
+        if name == "stream_datum":
+            told_of.add(document["stream_resource"])
+        if len(told_of) == 3 and not asked:  # frames, positions and monitor
             asked.append(threading.Thread(target=RE.request_pause))
             asked[0].start()
 
-    plan = fly_scan(beamline, [4.0], [500], recorders=[beamline.recorder()], still_at=[4.0], flush_period=0.02)
+    plan = fly_scan(beamline, [4.0], [5000], recorders=[beamline.recorder()], still_at=[4.0], flush_period=0.02)
     with PowderReduction(recipe) as reduction:
         reduction.subscribe(derived)
         tokens = [RE.subscribe(each) for each in (reduction, raw, pause_at_the_first_frames)]
         with pytest.raises(RunEngineInterrupted):
             RE(plan)
+        asked[0].join()
         RE.abort()
         for token in tokens:
             RE.unsubscribe(token)
@@ -354,7 +338,7 @@ def test_way_in_of_a_flight_that_is_aborted_keeps_what_was_reduced(RE, tmp_path)
     )
     assert derived.stop["exit_status"] == "abort"
     assert derived.stop["reason"] == "the raw run ended with 'abort': no reason given"
-    assert 0 < derived.stop["frames_reduced"] <= told / 3 < 500  # frames, positions and monitor are told of
+    assert 0 < derived.stop["frames_reduced"] <= told / 3 < 5000  # frames, positions and monitor are told of
     again = Derived()
     replay(raw.documents, recipe, again)
     assert_same_bits(derived, again)
