@@ -65,6 +65,7 @@ def serve(
         access="public" if public else "key",
         database=database,
         streaming=streaming,
+        process="own",
     )
     with server:
         typer.echo(f"serving {server.directory} at {server.uri}")

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bluesky_powder.errors import ServerError
+from bluesky_powder.server.collector import spare_what_stays
 from bluesky_powder.server.databases import Databases
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.log import hidden
+from bluesky_powder.server.signatures import remember_signatures
 from bluesky_powder.server.streaming import close_at_shutdown, keep_within_bytes, settings_of
 from bluesky_powder.server.tables import serialise
 
@@ -60,6 +62,11 @@ def in_folder(
         folder.unlock()
         raise
     atexit.register(folder.unlock)
+
+    async def spare() -> None:
+        spare_what_stays()
+
+    adapter.startup_tasks.append(spare)
     return adapter
 
 
@@ -80,6 +87,7 @@ def open_catalog(
     from tiled.catalog import from_uri
     from tiled.storage import get_storage
 
+    remember_signatures()
     cache = settings_of(streaming)
     read = [str(path) for path in folder.readable(readable)]
     initialised = databases.are_initialised()

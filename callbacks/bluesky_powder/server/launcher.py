@@ -15,6 +15,7 @@ from bluesky_powder.errors import ServerError
 from bluesky_powder.publish.at_exit import close_at_exit
 from bluesky_powder.server import exports, growing
 from bluesky_powder.server.catalog import open_catalog
+from bluesky_powder.server.collector import spare_what_stays
 from bluesky_powder.server.databases import Databases
 from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.log import ServerLog
@@ -24,6 +25,7 @@ from bluesky_powder.server.tables import check_serialised
 logger = logging.getLogger("bluesky_powder.server")
 
 Access = Literal["key", "public"]
+Process = Literal["shared", "own"]
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
@@ -56,6 +58,8 @@ class PowderServer:
         ``postgresql://`` URI for catalog and tables instead of files in the folder. The arrays stay in the folder.
     streaming
         ``redis://`` URI for live messages instead of this process's memory.
+    process
+        "own": this process does nothing else, so its garbage collector may be made to disturb no requests.
 
     Raises
     ------
@@ -74,11 +78,12 @@ class PowderServer:
         access: Access = "key",
         database: str | None = None,
         streaming: str | None = None,
+        process: Process = "shared",
     ) -> None:
         if api_key is not None and not (api_key.isascii() and api_key.isalnum()):
             raise ServerError("an API key consists of letters and digits only, at least one")
         self._host, self._wanted_port, self._access = host, port, access
-        self._readable = list(readable)
+        self._readable, self._process = list(readable), process
         self._folder = Folder.at(directory)
         self._databases, self._streaming = Databases.at(self._folder, database), streaming
         self.api_key = api_key or secrets.token_hex(16)
@@ -219,6 +224,8 @@ class PowderServer:
         if self._databases.kind == "embedded":
             check_serialised(get_storage(self._databases.tables))
         self._folder.note_address(self.uri)
+        if self._process == "own":
+            spare_what_stays()
 
     def _serve(self, listening: socket.socket) -> None:
         try:
