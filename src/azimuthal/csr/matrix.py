@@ -174,6 +174,11 @@ class TiledMatrix:
         """Bytes that the arrays occupy, those of the bin order too once it was asked for."""
         return self._own_nbytes + (self._rings.nbytes if "_rings" in self.__dict__ else 0)
 
+    @property
+    def ring_entries(self) -> int:
+        """Entries in bin order, 0 until that was asked for."""
+        return self._rings.pixels.size if "_rings" in self.__dict__ else 0
+
     def when_grown(self, tell: Callable[[], None]) -> None:
         """Have `tell` called when the bin order is there and `nbytes` larger by it."""
         self._listeners.append(tell)

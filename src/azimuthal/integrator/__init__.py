@@ -170,6 +170,11 @@ class Integrator:
         """Flat * solid angle * polarization * absorption of each pixel, (rows, columns)."""
         return self._summing.norm.reshape(self.shape)
 
+    @property
+    def ring_normalization(self) -> NDArray[np.float64]:
+        """`normalization` of the pixel of each entry of the matrix in bin order, (entries,)."""
+        return self._summing.ring_norm
+
     def integrate(
         self,
         frame: ArrayLike,

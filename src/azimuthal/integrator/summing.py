@@ -147,9 +147,10 @@ class Summing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays, those of `constants` too, which any frame will need."""
+        """Bytes of the arrays, those of `constants` too, which any frame will need, and `ring_norm` with the rings."""
         span = self.matrix.span
-        return self.matrix.nbytes + self.norm.nbytes + 4 * self.norm.itemsize * (span.stop - span.start)
+        others = 4 * (span.stop - span.start) + self.matrix.ring_entries
+        return self.matrix.nbytes + self.norm.nbytes + self.norm.itemsize * others
 
     def raw(
         self,
@@ -275,6 +276,11 @@ class Summing:
             return sums
 
         return np.ascontiguousarray(add_up(self._over_bands(add)).T)
+
+    @cached_property
+    def ring_norm(self) -> Floats:
+        """`norm` of the pixel of each entry in bin order: read in turn, where rings would look for it all over."""
+        return self.norm[self.matrix.csr.pixels]
 
     @cached_property
     def constants(self) -> Floats:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal import threads
-from azimuthal.csr import TiledMatrix
 from azimuthal.integrator.frame import as_frames, checked_mask, checked_monitors, of_frame
 from azimuthal.outliers import kernels
 from azimuthal.outliers.rules import ClipModel, FrameKeywords, Quantiles, Rule, SigmaClip
@@ -141,7 +140,7 @@ def _sum_kept(
     """Return the seven sums over what the rule keeps, (7, bins), and how many usable pixels the frame left out."""
     matrix = integrator.matrix
     noise = float(integrator.gain), float(integrator.read_noise) ** 2
-    everything = (_rings(matrix), *entries, integrator.normalization.ravel(), noise)
+    everything = (_rings(integrator), *entries, noise)
     sums = np.zeros((len(SUMS), matrix.n_bins))
     spans = _spans(matrix.csr.indptr)
     lost = threads.run(lambda start, stop: rule.sum_rings(start, stop, everything, sums), spans)
@@ -150,11 +149,13 @@ def _sum_kept(
     return sums, sum(lost)
 
 
-def _rings(matrix: TiledMatrix) -> tuple[NDArray[Any], ...]:
-    """Return the matrix in bin order, as kernels want it, and each pixel's first bin."""
+def _rings(integrator: "Integrator") -> tuple[NDArray[Any], ...]:
+    """Return the matrix in bin order, as kernels want it, each pixel's first bin, and each entry's normalization."""
+    matrix = integrator.matrix
     rings = matrix.csr
     whole = all(band.shares is None for band in matrix.bands)
-    return rings.indptr, rings.pixels, NO_SHARES if whole else rings.shares, rings.first_bins
+    shares = NO_SHARES if whole else rings.shares
+    return rings.indptr, rings.pixels, shares, rings.first_bins, integrator.ring_normalization
 
 
 def _spans(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -10,19 +10,21 @@ Which entries stay may be decided in any order of summation (``reassoc``); what 
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.vectors import prefetch
 from azimuthal.outliers.selection.kernels import SLACK, between_quantiles
 
 N, V, W, Q, A, B, P = range(7)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def clip_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise, threshold, max_iter, poisson, sums):
+def clip_rings(start, stop, ring, frame, masked, dummies, variance, noise, threshold, max_iter, poisson, sums):
     """Sum rings start..stop of a frame without outliers by sigma clipping, into columns of `sums` (7, bins).
 
     Parameters
     ----------
     ring
-        indptr, pixels, shares of the matrix in bin order (shares empty: all 1), and the first bin of each pixel.
+        indptr, pixels, shares of the matrix in bin order (shares empty: all 1), the first bin of each pixel, and the
+        normalization of each entry's pixel, float64.
     frame
         Flat counts or signal; not finite = left out.
     masked
@@ -31,8 +33,6 @@ def clip_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise,
         Lowest and highest value that stands for 'no data', float64.
     variance
         Flat float64, or empty: variance is gain * max(frame, 0) + read noise^2.
-    norm
-        Flat float64, normalization of each pixel.
     noise
         Gain and read noise^2.
     threshold, max_iter
@@ -50,7 +50,7 @@ def clip_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise,
     v, w, x, c, p = room
     lost = 0
     for r in range(start, stop):
-        m, left_out = _gather(r, ring, frame, masked, dummies, variance, norm, noise, v, w, x, c, p)
+        m, left_out = _gather(r, ring, frame, masked, dummies, variance, noise, v, w, x, c, p)
         lost += left_out
         low, high = clip(v, w, c, p, m, threshold, max_iter, poisson, noise[0])
         _add_kept(v, w, x, c, p, m, low, high, r, sums)
@@ -58,7 +58,7 @@ def clip_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise,
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def quantile_rings(start, stop, ring, frame, masked, dummies, variance, norm, noise, lower, upper, sums):
+def quantile_rings(start, stop, ring, frame, masked, dummies, variance, noise, lower, upper, sums):
     """Sum what lies between two quantiles of each ring; see `clip_rings`."""
     indptr = ring[0]
     room = _room(start, stop, indptr)
@@ -66,7 +66,7 @@ def quantile_rings(start, stop, ring, frame, masked, dummies, variance, norm, no
     spare = np.empty((2, v.size))
     lost = 0
     for r in range(start, stop):
-        m, left_out = _gather(r, ring, frame, masked, dummies, variance, norm, noise, v, w, x, c, p)
+        m, left_out = _gather(r, ring, frame, masked, dummies, variance, noise, v, w, x, c, p)
         lost += left_out
         low, high = between_quantiles(v, w, m, lower, upper, spare[0], spare[1])
         _add_kept(v, w, x, c, p, m, low, high, r, sums)
@@ -86,17 +86,20 @@ def _room(start, stop, indptr):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _gather(r, ring, frame, masked, dummies, variance, norm, noise, v, w, x, c, p):
+def _gather(r, ring, frame, masked, dummies, variance, noise, v, w, x, c, p):
     """Fill the buffers with the usable entries of ring r; return how many, and how many pixels were left out."""
-    indptr, pixels, shares, _ = ring
+    indptr, pixels, shares, _, norm = ring
     first = indptr[r]
     m = indptr[r + 1] - first
     row = pixels[first : first + m]
+    # While this ring is worked on, the next one comes from memory.
+    for k in range(first + m, indptr[min(r + 2, indptr.size - 1)]):
+        prefetch(frame, np.int64(pixels[k]))
     # Short loops without branches: the compiler vectorizes them.
     for k in range(m):
         x[k] = np.float64(frame[np.uint64(row[k])])
     for k in range(m):
-        w[k] = norm[np.uint64(row[k])]
+        w[k] = norm[first + k]
     if variance.size:
         for k in range(m):
             p[k] = variance[np.uint64(row[k])]
