@@ -22,6 +22,7 @@ from bluesky_powder.replay import replay
 from configured import CONFIG, tiled_serve_config
 from pattern_runs import documents_of
 from raw_runs import Derived, images, inline_run, recipe_in
+from users import PATIENCE, key_of
 
 READ = ["read:metadata", "read:data"]
 WRITE = [*READ, "write:metadata", "write:data", "create:node", "delete:node", "register"]
@@ -71,17 +72,6 @@ async def define_tags(catalog):
     compiler.load_tag_config()
     await compiler.compile()
     await close_database_connection_pool(settings)
-
-
-def key_of(uri, user):
-    form = {"grant_type": "password", "username": user, "password": f"{user}-secret"}
-    token = httpx.post(f"{uri}/api/v1/auth/provider/toy/token", data=form).raise_for_status().json()["access_token"]
-    answer = httpx.post(
-        f"{uri}/api/v1/auth/apikey",
-        json={"scopes": ["inherit"], "expires_in": 3600},
-        headers={"Authorization": f"Bearer {token}"},
-    )
-    return answer.raise_for_status().json()["secret"]
 
 
 def taken(publisher, **metadata):
@@ -167,10 +157,10 @@ def test_others_get_no_answer_by_any_route(beamline, path):
     answers = {}
     for user, key in beamline.keys.items():
         address = f"{beamline.uri}/api/v1/{path.format(derived)}"
-        answers[user] = httpx.get(address, headers={"Authorization": f"Apikey {key}"})
+        answers[user] = httpx.get(address, headers={"Authorization": f"Apikey {key}"}, timeout=PATIENCE)
     assert (answers["alice"].status_code, answers["beamline"].status_code) == (200, 200)
     assert answers["bob"].status_code == 404
-    nobody = httpx.get(f"{beamline.uri}/api/v1/{path.format(derived)}")
+    nobody = httpx.get(f"{beamline.uri}/api/v1/{path.format(derived)}", timeout=PATIENCE)
     assert nobody.status_code == 401
 
 

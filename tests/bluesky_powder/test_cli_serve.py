@@ -14,6 +14,7 @@ import pytest
 
 from bluesky_powder.cli.serve import _warn
 from bluesky_powder.server import PowderServer
+from users import PATIENCE
 
 COMMAND = [sys.executable, "-m", "bluesky_powder", "serve", "--port", "0"]
 
@@ -37,7 +38,7 @@ def serving(*arguments):
 
 
 def status(uri, **headers):
-    return httpx.get(f"{uri}/api/v1/metadata/", headers=headers).status_code
+    return httpx.get(f"{uri}/api/v1/metadata/", headers=headers, timeout=PATIENCE).status_code
 
 
 def test_server_is_closed_to_those_without_the_key_and_ends_on_ctrl_c(tmp_path):

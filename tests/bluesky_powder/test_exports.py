@@ -15,6 +15,7 @@ from bluesky_powder.server import PowderServer
 from bluesky_powder.server.exports import in_media_type
 from raw_runs import ARM, images
 from served_runs import POSITIONS, publish, reduced
+from users import PATIENCE
 
 NAMES = ("xye", "chi", "fxye", "nxazint", "csv")
 
@@ -50,7 +51,9 @@ def server(tmp_path_factory, runs):
 
 @pytest.fixture(scope="module")
 def http(server):
-    with httpx.Client(base_url=server.uri, headers={"Authorization": f"Apikey {server.api_key}"}) as http:
+    with httpx.Client(
+        base_url=server.uri, headers={"Authorization": f"Apikey {server.api_key}"}, timeout=PATIENCE
+    ) as http:
         yield http
 
 
@@ -198,9 +201,9 @@ def test_stack_of_patterns_is_no_xye_and_a_wrong_key_gets_nothing(http, server, 
     stack = http.get(f"/api/v1/array/full/{uid}/primary/intensity", params={"format": "xye"})
     assert stack.status_code == 406
     assert "Supported" in stack.json()["detail"]
-    answer = httpx.get(
-        f"{server.uri}/api/v1/container/full/{uid}", params={"format": "xye"}, headers={"Authorization": "Apikey wrong"}
-    )
+    wrong = {"Authorization": "Apikey wrong"}
+    whole = f"{server.uri}/api/v1/container/full/{uid}"
+    answer = httpx.get(whole, params={"format": "xye"}, headers=wrong, timeout=PATIENCE)
     assert answer.status_code == 401
 
 

@@ -19,6 +19,7 @@ from bluesky_powder.web.relay import relayed
 from bluesky_powder.web.settings import VARIABLE, VIEW, ui_settings, with_view
 from configured import CONFIG
 from derived_runs import derived_run
+from users import PATIENCE
 
 KEY = {"tiled_api_key": "sesame"}
 
@@ -39,13 +40,13 @@ def uid(server, tmp_path_factory):
 
 
 def get(server, path, cookies=None, **keywords):
-    with httpx.Client(base_url=server.uri, cookies=cookies) as client:
+    with httpx.Client(base_url=server.uri, cookies=cookies, timeout=PATIENCE) as client:
         return client.get(path, **keywords)
 
 
 def get_as_it_is(server, path):
     """Return the status of a path that clients would tidy up before asking."""
-    connection = http.client.HTTPConnection(urlsplit(server.uri).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.uri).netloc, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -124,7 +125,7 @@ def test_key_in_the_address_moves_to_a_cookie_that_scripts_cannot_read(server):
 
 
 def test_key_in_a_header_moves_to_a_cookie_too_and_is_forgotten_again(server):
-    with httpx.Client(base_url=f"{server.uri}/custom/powder/") as browser:
+    with httpx.Client(base_url=f"{server.uri}/custom/powder/", timeout=PATIENCE) as browser:
         assert browser.get("about.json").json() == {"key": "none", "tables_may_grow": True}
         taken = browser.get("key", headers={"Authorization": "Apikey sesame"})
         assert "httponly" in taken.headers["set-cookie"].lower()
@@ -151,12 +152,12 @@ def test_wrong_key_is_told_from_none(server):
 
 def stream(server, path, **headers):
     uri = server.uri.replace("http", "ws", 1) + f"/custom/powder/stream/{path}?envelope_format=json&start=1"
-    return connect(uri, additional_headers=headers, open_timeout=10, proxy=None)
+    return connect(uri, additional_headers=headers, open_timeout=PATIENCE, proxy=None)
 
 
 def test_browser_with_the_cookie_gets_the_live_stream(server, uid):
     with stream(server, f"{uid}/primary", Cookie="tiled_api_key=sesame", Origin=server.uri) as socket:
-        assert json.loads(socket.recv(timeout=10))["type"] == "container-schema"
+        assert json.loads(socket.recv(timeout=PATIENCE))["type"] == "container-schema"
         told = [json.loads(text)["key"] for text in socket]
     assert set(told) >= {"intensity", "sem", "internal"}
 
@@ -171,11 +172,11 @@ def test_page_of_another_site_gets_nothing_with_the_cookie(server, uid, origin):
 def test_stream_takes_a_users_first_message_where_there_is_no_cookie(server, uid):
     with stream(server, uid, Origin=server.uri) as socket:
         socket.send('{"type": "auth", "api_key": "sesame"}')
-        assert json.loads(socket.recv(timeout=10))["type"] == "container-schema"
+        assert json.loads(socket.recv(timeout=PATIENCE))["type"] == "container-schema"
     with stream(server, uid, Origin=server.uri) as socket:
         socket.send('{"type": "auth", "api_key": "wrong"}')
         with pytest.raises(ConnectionClosed, match="4003"):
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE)
 
 
 def test_relay_keeps_the_path_before_the_server_and_replaces_what_was_claimed():

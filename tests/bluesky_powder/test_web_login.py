@@ -1,6 +1,5 @@
 """The pages for users who log in at Tiled, on a server started from our ready configuration with users added."""
 
-import httpx
 import pytest
 import yaml
 
@@ -8,6 +7,7 @@ from bluesky_powder.publish import TiledPublisher
 from browser import until
 from configured import CONFIG, tiled_serve_config
 from pattern_runs import documents_of
+from users import key_of
 
 POWDER = "/custom/powder/"
 
@@ -26,14 +26,6 @@ def with_users(folder):
     file = folder / "config.yml"
     file.write_text(yaml.safe_dump(config))
     return file
-
-
-def key_of(uri, user):
-    form = {"grant_type": "password", "username": user, "password": f"{user}-secret"}
-    token = httpx.post(f"{uri}/api/v1/auth/provider/toy/token", data=form).raise_for_status().json()["access_token"]
-    wanted = {"scopes": ["inherit"], "expires_in": 3600}
-    answer = httpx.post(f"{uri}/api/v1/auth/apikey", json=wanted, headers={"Authorization": f"Bearer {token}"})
-    return answer.raise_for_status().json()["secret"]
 
 
 @pytest.fixture(scope="module")
