@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
-from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 from tiled.queries import Key
 
 import azimuthal as az
@@ -64,17 +63,6 @@ def truth(tmp_path_factory):
         az.Integrator(arm.geometry(pos=position), bins, splitting="bbox", solid_angle="absolute").integrate(frame)
         for position, frame in zip(POSITIONS, images(len(POSITIONS)), strict=True)
     ]
-
-
-@pytest.fixture
-def process_that_used_v2():
-    """Do what asking any catalog of runs for its ``v2`` does: all clients of the process give other classes then."""
-    Container.discover_clients_from_entrypoints()
-    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
-    usual = clients["BlueskyRun"]
-    clients.set("BlueskyRun", lambda: BlueskyRunV2)
-    yield
-    clients.set("BlueskyRun", lambda: usual)
 
 
 def assert_same(pattern, expected):
