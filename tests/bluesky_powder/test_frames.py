@@ -348,13 +348,13 @@ def test_patience_waits_until_there_is_something():
 
 
 def test_patience_runs_out_once_a_file_and_comes_back():
-    patience, calls = Patience(0.05), []
+    patience, calls = Patience(0.5), []
 
     def never():
         calls.append(1)
         raise FramesUnavailable("a: not yet")
 
-    with pytest.raises(FramesUnavailable, match=r"a: not yet \(waited 0\.05 s"):
+    with pytest.raises(FramesUnavailable, match=r"a: not yet \(waited 0\.5 s"):
         patience.until_read("a", never)
     assert len(calls) > 1
     calls.clear()
@@ -370,7 +370,7 @@ def test_patience_runs_out_once_a_file_and_comes_back():
 
 def test_patience_remembers_few_files(monkeypatch):
     monkeypatch.setattr("bluesky_powder.frames.patience.MOST_GIVEN_UP", 2)
-    patience, calls = Patience(0.03), []
+    patience, calls = Patience(0.3), []
 
     def never():
         calls.append(1)

@@ -363,22 +363,21 @@ def test_a_file_that_the_server_has_lost_is_a_reason(store):
 
 
 def test_a_server_that_is_gone_costs_the_patience_and_no_more(server):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as deaf:  # it does not listen, but nobody else can have its port
+        deaf.bind(("127.0.0.1", 0))
 
-    class Gone:
-        context = server[1].context
-        uri = f"http://127.0.0.1:{port}/api/v1/metadata/"
+        class Gone:
+            context = server[1].context
+            uri = f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v1/metadata/"
 
-    frames, run = taken(stream_run("file://storage.example.org/x.h5", 2), timeout=0.5, remote=TiledFrames(Gone()))
-    begin = time.monotonic()
-    with pytest.raises(FramesUnavailable, match=r"Tiled does not answer: ConnectError.*waited 0\.5 s"):
-        frames[0].images.read()
-    assert time.monotonic() - begin < 20  # Tiled's own client would have insisted for 45
-    with pytest.raises(FramesUnavailable, match="Tiled does not answer"):
-        frames[1].images.read()
-    run.close()
+        frames, run = taken(stream_run("file://storage.example.org/x.h5", 2), timeout=0.5, remote=TiledFrames(Gone()))
+        begin = time.monotonic()
+        with pytest.raises(FramesUnavailable, match=r"Tiled does not answer: ConnectError.*waited 0\.5 s"):
+            frames[0].images.read()
+        assert time.monotonic() - begin < 20  # Tiled's own client would have insisted for 45
+        with pytest.raises(FramesUnavailable, match="Tiled does not answer"):
+            frames[1].images.read()
+        run.close()
 
 
 def test_a_client_without_rights_is_told_so_at_once(server, store):

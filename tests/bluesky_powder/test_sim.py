@@ -349,7 +349,7 @@ def test_failed_plan_leaves_a_readable_file(RE, make_beamline):
 
 
 def test_axis_travels_at_its_speed(RE, make_beamline):
-    beamline = make_beamline(arm_speed=200.0)
+    beamline = make_beamline(arm_speed=30.0)
     docs = []
 
     @bpp.monitor_during_decorator([beamline.arm])

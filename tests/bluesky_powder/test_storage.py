@@ -163,6 +163,29 @@ with h5py.File(sys.argv[1], "r", libver="latest", swmr=True) as file:
     assert_whole(client, uid, range(1, 31))
 
 
+def test_first_patterns_are_registered_with_their_rows_and_told_before_the_next_stream(server, tmp_path):
+    asked, client = [], server.client()
+    client.context.http_client.event_hooks["request"].append(
+        lambda request: asked.append((request.method, *request.url.path.split("/")[-2:]))
+    )
+    with TiledPublisher(client, spool=tmp_path, storage="file") as publisher:
+        documents = list(documents_of(range(1, 4)))
+        for document in documents[:-3]:
+            publisher(*document)
+        assert publisher.wait(60)
+        # Each array took one request, in which it has its rows, and the first stream's row stood before the second's.
+        arrays = [(what, key) for method, what, key in asked if method == "PUT" and key in ("intensity", "sem", "sums")]
+        assert arrays == []
+        primary = asked.index(("PATCH", "primary", "internal"))
+        assert [each for each in asked[:primary] if each[1:] == ("register", "cumulative")] == []
+        uid = documents[0][1]["uid"]
+        read, sums = client[uid, "primary"].read(), client[uid, "primary"].base["sums"].read()
+        assert sums.shape[0] == len(read["intensity"]) == 3
+        for document in documents[-3:]:
+            publisher(*document)
+    assert_whole(client, uid, range(1, 4))
+
+
 def test_storage_can_be_forced_and_changes_no_number(client, tmp_path):
     for storage, seq_nums in (("events", range(1, 9)), ("file", range(1, 3))):
         with TiledPublisher(client, spool=tmp_path, storage=storage) as publisher:
@@ -382,6 +405,8 @@ def test_journal_on_a_disk_that_stays_full_tells_what_is_lost(small_disk):
     filled(small_disk, 60_000)
     publisher = TiledPublisher("http://127.0.0.1:1", spool=small_disk)
     publish(publisher, documents_of(range(1, 13)))
+    while publisher.state.queued:
+        time.sleep(0.01)
     publisher.close(timeout=0.5)
     (failure,) = publisher.failures
     assert "lost, as the disk of the journals is full" in failure.reason
