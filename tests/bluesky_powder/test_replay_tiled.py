@@ -8,6 +8,7 @@ import sys
 
 import event_model
 import pytest
+import tiled.client.utils
 from bluesky import RunEngine
 
 from bluesky_powder import TiledPublisher, replay
@@ -316,7 +317,8 @@ def test_server_that_goes_away_in_the_middle_is_a_reason(data, tmp_path_factory,
     from bluesky_powder.server import PowderServer
 
     monkeypatch.setattr(nodes, "_BLOCK", images(1).nbytes)
-    monkeypatch.setenv("TILED_RETRY_ATTEMPTS", "1")
+    # Tiled's client would try each request for 45 s before it gives in.
+    monkeypatch.setattr(tiled.client.utils, "TILED_RETRY_ATTEMPTS", 1)
     recipe, derived = recipe_in(tmp_path), Derived()
     with PowderServer(tmp_path_factory.mktemp("catalog"), readable=[data]) as server:
         client = server.client()
