@@ -120,11 +120,12 @@ def test_runs_of_a_folder_are_replayed_into_it(run, folder, raw, recipe):
 def test_runs_of_a_server_go_back_to_it_or_elsewhere(run, server, raw, recipe, tmp_path):
     one, _, _ = raw
     source = ("--tiled", server.uri, "--api-key", "sesame")
-    outcome = run("replay", uid_of(one), "--recipe", recipe, *source)
-    assert outcome.code == 0, outcome
-    assert f"1 derived run at {server.uri}" in outcome.out
     with connect(server.uri, "sesame") as client:
-        assert earlier_runs(client, uid_of(one)) == [told(outcome)[0][1]]
+        others = earlier_runs(client, uid_of(one))
+        outcome = run("replay", uid_of(one), "--recipe", recipe, *source)
+        assert outcome.code == 0, outcome
+        assert f"1 derived run at {server.uri}" in outcome.out
+        assert earlier_runs(client, uid_of(one)) == [*others, told(outcome)[0][1]]
     outcome = run("replay", uid_of(one), "--recipe", recipe, *source, "--directory", tmp_path / "other")
     assert outcome.code == 0, outcome
     assert f"1 derived run in {tmp_path / 'other'}" in outcome.out
