@@ -133,8 +133,11 @@ class Delivery:
         """
         try:
             if self._filing is not None:
-                for name, document in self._filing.flush():
-                    self._documents(name, document)
+                # A stream is told of before the next is put on disk: readers wait for the first.
+                for stream, told in self._filing.flush():
+                    for name, document in told:
+                        self._documents(name, document)
+                    self._writer.flush(stream)
             self._writer.flush()
         except Exception as error:
             if self._filing is not None and is_refused(error):

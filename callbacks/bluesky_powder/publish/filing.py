@@ -85,8 +85,8 @@ class Filing:
         stream = self._streams.get(document.get("descriptor", "")) if name == "event" else None
         return (name, document) if stream is None else (name, self._filed(stream, document))
 
-    def flush(self) -> Iterator[Document]:
-        """Write what waits to the files, and yield the documents that tell of it.
+    def flush(self) -> Iterator[tuple[str, list[Document]]]:
+        """Write what waits to the files, one as each is asked for; yield its stream and the documents that tell of it.
 
         Raises
         ------
@@ -97,12 +97,14 @@ class Filing:
             if stream.file is None or not stream.file.waiting:
                 continue
             stop = stream.file.flush()
-            if not stream.resources:
-                yield from self._resources(stream)
+            told = [] if stream.resources else list(self._resources(stream))
             for first, last in _unbroken(stream.seq_nums):
-                for resource in stream.resources.values():
-                    yield "stream_datum", _stream_datum(resource, stream, first, last)
+                told += [
+                    ("stream_datum", _stream_datum(resource, stream, first, last))
+                    for resource in stream.resources.values()
+                ]
             stream.seq_nums, stream.told = [], stop
+            yield stream.name, told
 
     @property
     def newest(self) -> tuple[str, str, int] | None:

@@ -23,13 +23,15 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
 
     TiledWriter itself writes events one by one, or in batches of a fixed size whose rest waits for the run's end; and
     event-model's RunRouter in it turns errors at a run's start into warnings. Its two parts have neither. The writer
-    has two methods more: `flush`, and `array(stream, key)`, the client of an array that it has begun, or None.
+    has two methods more: `flush`, of one stream or of all, and `array(stream, key)`, the client of an array that it has
+    begun, or None.
 
     Parameters
     ----------
     client
         Tiled client of the container that runs go into.
     """
+    from bluesky_tiled_plugins.writing.consolidators import consolidator_factory
     from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer, _RunWriter
 
     class Writer(_RunWriter):  # type: ignore[misc]
@@ -38,9 +40,11 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
         def start(self, doc: Mapping[str, Any]) -> None:
             super().start(_with_tags_that_can_be_given(doc))
 
-        def flush(self) -> None:
+        def flush(self, only: str | None = None) -> None:
             # Stream after stream, as readers wait for the first; files before rows, as readers go by the table's rows.
             for stream in dict.fromkeys(node.item["id"] for node in self._desc_nodes.values()):
+                if only not in (None, stream):
+                    continue
                 self._write_files(stream)
                 rows = self._internal_data_cache[stream]
                 if rows:
@@ -56,6 +60,28 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
             at_once = AT_ONCE if len(keys) == len(uids) else 1
             for first in range(0, len(calls), at_once):
                 side_by_side(calls[first : first + at_once])
+
+        def _write_external_data(self, doc: Mapping[str, Any]) -> None:
+            about = self._stream_resource_cache[doc["stream_resource"]]
+            node = self._desc_nodes[doc["descriptor"]]
+            names = (about["uid"], f"{node.item['id']}_{about['data_key']}")
+            if any(name in self._sres_nodes for name in names):
+                super()._write_external_data(doc)
+                return
+            # With its first rows at once: registered empty, it would have to be told of them by a request of its own.
+            consolidator = consolidator_factory(about, node.metadata)
+            consolidator.consume_stream_datum(doc)
+            source = consolidator.get_data_source()
+            array = node.new(
+                source.structure_family,
+                [source],
+                key=consolidator.data_key,
+                metadata={},
+                specs=[],
+                access_tags=self.access_tags,
+            )
+            for name in names:
+                self._consolidators[name], self._sres_nodes[name] = consolidator, array
 
         def _write_rows(self, stream: str, rows: list[dict[str, Any]]) -> None:
             # Sums and row first, which followers wait for: a request takes some 30 ms, whatever is in it. Readers take
@@ -75,7 +101,7 @@ def writer_of_one_run(client: Any) -> tuple[Any, Any]:
             return self._sres_nodes.get(f"{stream}_{key}") if found is None else found
 
     # Short arrays go to zarr too: as table cells they would come back as text.
-    writer = Writer(client.include_data_sources(), batch_size=BY_HAND, max_array_size=0)
+    writer = Writer(client.new_variation(include_data_sources=True), batch_size=BY_HAND, max_array_size=0)
     documents = RunNormalizer(patches={}, spec_to_mimetype={})
     documents.subscribe(writer)
     return documents, writer
