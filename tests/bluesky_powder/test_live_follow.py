@@ -1,5 +1,6 @@
 """Following runs as they grow, over real websockets and connections that break."""
 
+import importlib
 import logging
 import queue
 import time
@@ -10,14 +11,17 @@ from tiled.client import from_uri
 
 from bluesky_powder.errors import DerivedRunError
 from bluesky_powder.live import follow, pushed, rows
+from bluesky_powder.live.follow import Silence
 from bluesky_powder.live.pushed import PushedSums
 from bluesky_powder.publish import TiledPublisher
+from bluesky_powder.publish.delivery import remove_partial
 from bluesky_powder.server import PowderServer
 from pattern_runs import documents_of, pattern
 from served_runs import reduced
 from tcp_proxy import Proxy
 
 PATIENCE = 60
+follow_module = importlib.import_module("bluesky_powder.live.follow")  # the function has its name
 
 
 @pytest.fixture(scope="module")
@@ -166,17 +170,69 @@ def test_patterns_are_taken_from_what_is_pushed(server, monkeypatch):
         client = server.client()
         with follow(client[telling.uid], updates.append) as following:
             until(lambda: len(updates) == 2)
-            telling.up_to(3)
-            until(lambda: len(updates) == 3)
             client.context.http_client.event_hooks["request"].append(lambda request: fetched.append(request.url.path))
-            for number in range(4, 8):
+            for number in range(3, 8):
                 telling.up_to(number)
                 until(lambda number=number: len(updates) == number)
-            assert not [path for path in fetched if path.endswith("/sums") and "/array/full/" in path]
+            assert not [path for path in fetched if "/metadata/" not in path]
             telling.up_to(None)
             assert following.wait(PATIENCE)
             assert fetched  # the hook sees what is asked, such as for the run's end
     assert_patterns(updates, range(1, 9))
+
+
+def test_rows_that_do_not_come_next_are_looked_for(server):
+    updates, seq_nums = [], [1, 2, 4, 5, 5, 6]
+    with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
+        telling = Telling(publisher, documents_of(seq_nums))
+        telling.up_to(2)
+        client = server.client()
+        for known, number in ((2, 4), (3, 5), (4, 5)):
+            # Each the first that a connection pushes: after a gap, in order, and again after a pause.
+            updates.clear()
+            with follow(client[telling.uid], updates.append):
+                until(lambda known=known: len(updates) == known)
+                telling.up_to(number)
+                until(lambda known=known: len(updates) == known + 1)
+            assert_patterns(updates, seq_nums[: known + 1])
+        telling.up_to(None)
+
+
+def test_run_that_is_written_again_is_followed_on(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(follow_module, "TICK", 0.1)
+    monkeypatch.setattr(follow_module, "IDLE", 0.3)
+    updates, documents = [], list(documents_of(range(1, 8)))
+    client = server.client()
+    with TiledPublisher(server.uri, api_key=server.api_key, spool=tmp_path / "first") as publisher:
+        telling = Telling(publisher, documents)
+        telling.up_to(3)
+        with follow(client[telling.uid], updates.append) as following:
+            until(lambda: len(updates) == 3)
+            # As publishers do after an outage: the connections stand, and tell of nothing any more.
+            remove_partial(client, telling.uid)
+            with TiledPublisher(server.uri, api_key=server.api_key, spool=tmp_path / "second") as again:
+                telling = Telling(again, documents)
+                telling.up_to(5)
+                until(lambda: len(updates) == 5)
+                telling.up_to(None)
+                assert following.wait(PATIENCE)
+        publisher.close(0)
+    assert_patterns(updates, range(1, 8))
+
+
+def test_silence_is_looked_into_ever_more_seldom_and_what_is_on_its_way_is_waited_for(monkeypatch):
+    monkeypatch.setattr(follow_module, "TICK", 0.5)
+    monkeypatch.setattr(follow_module, "IDLE", 2.0)
+    monkeypatch.setattr(follow_module, "LONGEST_IDLE", 5.0)
+    silence = Silence()
+    looked = [step for step in range(1, 60) if silence.is_to_be_looked_into(0.5)]
+    assert np.diff([0, *looked]).tolist() == [4, 8, 10, 10, 10, 10]
+    silence = Silence()
+    assert not silence.hides(more=True)
+    assert [silence.is_to_be_looked_into(0.5) for _ in range(2)] == [False, True]
+    assert not silence.hides(more=False)
+    assert not silence.hides(more=True)
+    assert silence.hides(more=True)
 
 
 def test_what_followers_wait_for_is_written_first(server):
@@ -207,6 +263,7 @@ def test_sums_that_nobody_takes_do_not_pile_up(server, monkeypatch):
         with PushedSums(server.client().context, f"{telling.uid}/primary/sums", (7, 200)) as sums:
             telling.up_to(3)
             telling.up_to(None)
+            assert (sums.count(7, PATIENCE), sums.count(8, 0)) == (7, 7)
             assert sums.take(6, PATIENCE).tobytes() == pattern(7).sums.tobytes()
             assert sums.take(6, 0) is None
             assert sums.take(3, 0) is None

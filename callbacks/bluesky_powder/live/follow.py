@@ -20,8 +20,10 @@ from bluesky_powder.live.socket import Closed, Stream
 logger = logging.getLogger("bluesky_powder.live")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
-IDLE = 1.0
-"""Seconds without a message after which it is looked whether there is more than was told."""
+TICK = 0.5
+"""Seconds after which it is looked whether to stop."""
+IDLE, LONGEST_IDLE = 2.5, 10.0
+"""Seconds without a message after which it is looked whether there is more than was told; longer from look to look."""
 NOT_YET = 0.2
 """Seconds between looks at a run that has no frame yet."""
 REMEMBERED = 1000
@@ -48,6 +50,32 @@ class Update:
     seq_num: int
     values: Mapping[str, Any] = field(repr=False)
     pattern: Pattern
+
+
+class Silence:
+    """What is thought of a stream that has no message."""
+
+    def __init__(self) -> None:
+        self._lasted, self._patience, self._suspicious = 0.0, IDLE, False
+
+    def is_to_be_looked_into(self, seconds: float) -> bool:
+        """Tell whether it has lasted long enough, after so many seconds more; from then on it begins again."""
+        self._lasted += seconds
+        if self._lasted < self._patience:
+            return False
+        self._lasted, self._patience = 0.0, min(2 * self._patience, LONGEST_IDLE)
+        return True
+
+    def hides(self, more: bool) -> bool:
+        """Tell whether rows are not pushed, as the stream is that of a run that was written again since.
+
+        Rows that are stored may be on their way at this moment; not so if they are still at the next look.
+        """
+        hidden = more and self._suspicious
+        self._suspicious = more
+        if more:
+            self._patience = 2 * TICK
+        return hidden
 
 
 class Following:
@@ -94,7 +122,7 @@ class Following:
         """Stop."""
         self.stop()
         if threading.current_thread() is not self._thread:
-            self._thread.join(2 * IDLE)
+            self._thread.join(4 * TICK)
 
     def _follow(self) -> None:
         pause = FIRST_PAUSE
@@ -122,25 +150,37 @@ class Following:
         with self._rows.listening(), Stream(self._run.context, self._rows.path) as stream:
             self._catch_up()
             last: int | None = None
+            silence = Silence()
             while not self._stopping.is_set():
                 try:
-                    message = stream.next(IDLE)
+                    message = stream.next(TICK)
                 except Closed:
                     return self._has_ended()
                 if message is None:
-                    told = self._told
-                    if self._has_ended():
-                        return True
-                    if self._told > told:
-                        # These were not pushed: the streams are those of a run that was written again since.
-                        return False
+                    if silence.is_to_be_looked_into(TICK):
+                        if self._rows.run_is_over():
+                            self._catch_up()
+                            return True
+                        if silence.hides(self._rows.more_than(self._told)):
+                            return False
                     continue
-                if last is None or message.sequence != last + 1:
+                silence = Silence()
+                rows = message.rows
+                if message.sequence != last + 1 if last is not None else not self._come_next(rows):
                     # What was pushed before is stored by now.
                     self._catch_up()
                 last = message.sequence
-                self._take(message.rows)
+                self._take(rows)
         return False
+
+    def _come_next(self, rows: list[dict[str, Any]]) -> bool:
+        """Tell whether rows, the first that a connection has pushed, come right after those that were told.
+
+        Others may have been pushed before the connection stood, and stored after it was looked what there is.
+        """
+        if not rows or not self._recent or int(rows[0]["seq_num"]) != self._recent[-1][0] + 1:
+            return False
+        return self._rows.last_pushed(self._told + len(rows))
 
     def _has_ended(self) -> bool:
         """Tell whether the run has ended, after telling all that it has by now."""

@@ -40,6 +40,7 @@ class PushedSums:
     def __init__(self, context: Any, path: str, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self._kept: dict[int, NDArray[np.float64]] = {}
+        self._count = 0
         self._changed = threading.Condition()
         self._over = False
         self._stream = Stream(context, path)
@@ -59,6 +60,20 @@ class PushedSums:
         with self._changed:
             self._changed.wait_for(lambda: self._over or row in self._kept, patience)
             return self._kept.pop(row, None)
+
+    def count(self, expected: int, patience: float) -> int:
+        """Return how many rows of sums there are by what was pushed last; 0 before anything was.
+
+        Parameters
+        ----------
+        expected
+            So many are waited for.
+        patience
+            Seconds to wait.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._count >= expected, patience)
+            return self._count
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +114,7 @@ class PushedSums:
         with self._changed:
             for number, sums in enumerate(rows, int(offset[0])):
                 self._kept[number] = sums
+            self._count = int(offset[0]) + len(rows)
             while len(self._kept) > MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
             self._changed.notify_all()

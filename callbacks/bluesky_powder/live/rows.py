@@ -109,12 +109,21 @@ class Rows:
 
     def after(self, told: int) -> Iterator[list[Row]]:
         """Yield the rows from index `told` on with their patterns, in pieces."""
-        if self._known is None or self._stored() <= told:
+        if not self.more_than(told):
             return
         table = self._table()
         for first in range(told, len(table), AT_ONCE):
             rows = table[first : first + AT_ONCE]
             yield self._with_patterns(rows, self._fetched(first, len(rows)))
+
+    def more_than(self, told: int) -> bool:
+        """Tell whether more rows of sums are stored than `told`; of the table, no more are."""
+        item = None if self._known is None else self._json("/metadata/", self._stream.path + SUMS)
+        return item is not None and int(item["attributes"]["structure"]["shape"][0]) > told
+
+    def last_pushed(self, count: int) -> bool:
+        """Tell whether Tiled has pushed the sums of so many rows by now, and not of more."""
+        return self._pushed is not None and self._pushed.count(count, ON_THE_WAY) == count
 
     def pushed(self, first: int, rows: list[dict[str, Any]]) -> list[Row]:
         """Return rows that were pushed, the first of which has the index `first`, with their patterns.
@@ -162,11 +171,6 @@ class Rows:
         answer.raise_for_status()
         data: dict[str, Any] = answer.json()["data"]
         return data
-
-    def _stored(self) -> int:
-        """Return how many rows of sums are stored; of the table, no more are."""
-        item = self._json("/metadata/", self._stream.path + SUMS)
-        return 0 if item is None else int(item["attributes"]["structure"]["shape"][0])
 
     def _table(self) -> list[dict[str, Any]]:
         import pyarrow as pa  # type: ignore[import-untyped]
