@@ -183,6 +183,25 @@ def test_totals_tell_when_they_are_spoilt_and_wrap(count, value, total):
     assert int(totals.counts[at]) == (total + value) % 2**32
 
 
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(
+    ("value", "used", "spoilt"),
+    [(2**29 - 1, True, False), (2**29, True, True), (2**32 - 4, True, True), (2**32 - 4, False, False)],
+)
+def test_totals_add_large_counts_of_a_batch_exactly_or_tell(value, used, spoilt, follow):
+    matrix, dense = case(3, split=True)
+    at = int(np.flatnonzero(matrix.used == used)[7])
+    frames = np.zeros((WIDTH, len(dense)), np.uint32)
+    frames[:, at] = value
+    totals = Totals(np.zeros(len(dense), np.uint32), follow=follow)
+    summing = Summing(matrix, np.ones(len(dense)), 1.0, 0.0)
+    results = summing.batch(frames, None, 1, 0, totals)
+    assert totals.spoilt == spoilt
+    assert int(totals.counts[at]) == (WIDTH * value % 2**32 if used else 0)
+    for frame, (sums, _) in zip(frames, results, strict=True):
+        assert sums.tobytes() == summing.raw(frame, NO_MASK, 1, 0)[0].tobytes()
+
+
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("per_pixel", [False, True])
 def test_corrected_sums(split, per_pixel):

@@ -12,6 +12,7 @@ from numba import njit
 from azimuthal.csr.loading.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
+from azimuthal.csr.vectors import lent
 
 QUANTA = 2.0**24
 ROUNDER = 1.5 * 2.0**52
@@ -79,7 +80,7 @@ def whole_line(centres, unused, used, edges, first, n, local, bins):
     ``used`` is set where a centre is in range. There must be room for the whole line.
     """
     width = centres.size
-    here = bins[n : n + width]
+    here = lent(bins, n, n + width)
     bins_of_line(centres, unused, edges, here)
     many = 0
     for j in range(width):

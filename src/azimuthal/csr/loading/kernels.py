@@ -6,7 +6,7 @@ from numba.extending import overload
 
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_ROWS
 from azimuthal.csr.totals.kernels import add_line, any_negative, is_signed
-from azimuthal.csr.vectors import WIDTH, interleave, prefetch
+from azimuthal.csr.vectors import WIDTH, interleave, lent, prefetch
 
 # numba's cache watches the file that holds a kernel: after a change here touch those that use it.
 CACHE_LINE = 64
@@ -86,19 +86,21 @@ def load_counts(frame, columns, box, low, high, masked, out):
     r0, r1, c0, c1 = box
     lost = 0
     for i in range(r0, r1):
-        first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
-        hidden = masked[first : first + c1 - c0] if masked.size else masked
-        lost += load_line(frame[first : first + c1 - c0], low, high, hidden, out[to : to + c1 - c0])
+        first, to, width = i * columns + c0, (i - r0) * TILE_COLUMNS, c1 - c0
+        hidden = lent(masked, first, first + width) if masked.size else lent(masked, 0, 0)
+        lost += load_line(lent(frame, first, first + width), low, high, hidden, lent(out, to, to + width))
     return lost
 
 
 @njit(nogil=True, cache=True, inline="always")
 def load_lines(frames, first, width, low, high, masked, lines, lost):
     """Read a line of each of `WIDTH` flat frames by `load_line`."""
+    flat, hides = frames.reshape(-1), masked.reshape(-1)
     for f in range(WIDTH):
-        hidden = masked[f, first : first + width] if masked.size else masked[f]
-        to = lines[f * TILE_COLUMNS : f * TILE_COLUMNS + width]
-        lost[f] += load_line(frames[f, first : first + width], low, high, hidden, to)
+        at = f * frames.shape[1] + first
+        hidden = lent(hides, at, at + width) if hides.size else lent(hides, 0, 0)
+        to = lent(lines, f * TILE_COLUMNS, f * TILE_COLUMNS + width)
+        lost[f] += load_line(lent(flat, at, at + width), low, high, hidden, to)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -129,7 +131,7 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
     spoilt = False
     for i in range(r0, r1):
         first = i * columns + c0
-        line, wanted = totals[first : first + width], used[first : first + width]
+        line, wanted = lent(totals, first, first + width), lent(used, first, first + width)
         load_lines(frames, first, width, low, high, masked, lines, lost)
         if is_signed(frames):
             for f in range(WIDTH):
@@ -160,7 +162,8 @@ def load_pairs(counts, columns, box, totals, rarely, pairs):
     width = c1 - c0
     for i in range(r0, r1):
         first, to = i * columns + c0, (i - r0) * TILE_COLUMNS
-        here, line, pair = counts[to : to + width], totals[first : first + width], pairs[2 * to : 2 * (to + width)]
+        here, line = lent(counts, to, to + width), lent(totals, first, first + width)
+        pair = lent(pairs, 2 * to, 2 * (to + width))
         for j in range(width):
             pair[2 * j] = here[j]
             pair[2 * j + 1] = np.float64(line[j])
@@ -175,8 +178,8 @@ def load_norm(norm, columns, box, out):
     """Copy a tile of the flat normalization."""
     r0, r1, c0, c1 = box
     for i in range(r0, r1):
-        line = norm[i * columns + c0 : i * columns + c1]
-        to = out[(i - r0) * TILE_COLUMNS : (i - r0) * TILE_COLUMNS + c1 - c0]
+        line = lent(norm, i * columns + c0, i * columns + c1)
+        to = lent(out, (i - r0) * TILE_COLUMNS, (i - r0) * TILE_COLUMNS + c1 - c0)
         for j in range(c1 - c0):
             to[j] = line[j]
 

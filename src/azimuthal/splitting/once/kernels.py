@@ -23,34 +23,47 @@ from numba import njit
 
 from azimuthal.csr.loading.kernels import flag_lost, load_counts, tile_box
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
-from azimuthal.csr.vectors import add_products, multiply_add
+from azimuthal.csr.vectors import add_products, borrowed, lent, multiply_add
 from azimuthal.geometry.kernels import line_to_lab, normalize_line, row_of
 from azimuthal.splitting.full import share_tile, tile_room
 from azimuthal.splitting.kernels import whole_line
 from azimuthal.units.kernels import fill_azimuth, fill_radial
 
 V, A, B, P, N, W, Q, C2 = range(8)
+LINE = TILE_COLUMNS + 1
+"""Points of a line of a tile, corners at most."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def line_of(lab, k, width):
+    """Return coordinate k of the points of a line, (width,)."""
+    return lent(lab, k * LINE, k * LINE + width)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def load_line(i, box, place, factors, lab, norm, unused):
-    """Work out y, x and z of the pixels of a tile in row i, their normalization and which are no use.
+def load_line(i, box, columns, place, factors, lab, norm, unused):
+    """Work out y, x and z (`line_of`) of the pixels of a tile in row i, their normalization and which are no use.
 
     Returns how many those are.
     """
     lines1, lines2, distance, matrix, sines, shifts = place
     sizes1, sizes2, polarization, flat, absorption, skipped = factors
     r0, _, c0, c1 = box
-    to, y, x, z = (i - r0) * TILE_COLUMNS, lab[0, : c1 - c0], lab[1, : c1 - c0], lab[2, : c1 - c0]
-    line_to_lab(lines1[i], lines2[c0:c1], distance, matrix, sines, shifts, y, x, z)
-    row, sizes = (lines1[i], lines2[c0:c1], distance, y, x, z), (sizes1[i : i + 1], sizes2[c0:c1])
-    planes, flags = (row_of(flat, i, c0, c1), row_of(absorption, i, c0, c1)), unused[to : to + c1 - c0]
-    normalize_line(row, sizes, polarization, planes, skipped[i, c0:c1], flags, norm[to : to + c1 - c0])
-    some, no_use = False, 0
-    for j in range(c1 - c0):
-        some |= flags[j]
-    if some:
-        for j in range(c1 - c0):
+    to, width = (i - r0) * TILE_COLUMNS, c1 - c0
+    y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
+    across = lent(lines2, c0, c1)
+    line_to_lab(lines1[i], across, distance, matrix, sines, shifts, y, x, z)
+    some = 1 if sizes1.size > 0 else 0
+    areas = lent(sizes1, some * i, some * (i + 1)), lent(sizes2, some * c0, some * c1)
+    planes, flags = (row_of(flat, i, c0, c1), row_of(absorption, i, c0, c1)), lent(unused, to, to + width)
+    row, at = (lines1[i], across, distance, y, x, z), i * columns
+    left_out, out = lent(skipped, at + c0, at + c1), lent(norm, to, to + width)
+    normalize_line(row, areas, polarization, planes, left_out, flags, out)
+    any_flag, no_use = False, 0
+    for j in range(width):
+        any_flag |= flags[j]
+    if any_flag:
+        for j in range(width):
             no_use += np.int64(flags[j])
     return no_use
 
@@ -160,11 +173,13 @@ def whole_once(first_row, last_row, shape, place, factors, axis, counts, used):
 
     ``used`` (pixels,) is set where that is in range. What is returned is said above.
     """
+    place, counts, axis = borrowed(place), borrowed(counts), borrowed(axis)
+    flat_factors = borrowed((*factors[:5], factors[5].reshape(-1)))
     rows, columns = shape
     code, factor, edges = axis
     across = tiles_across(columns)
     sums, lost_sums = np.zeros((edges.size - 1, 8)), np.zeros((edges.size - 1, 4))
-    room, lab, radial = np.empty(8 * (edges.size - 1)), np.empty((3, TILE_COLUMNS)), np.empty(TILE_COLUMNS)
+    room, lab, radial = np.empty(8 * (edges.size - 1)), np.empty(3 * LINE), np.empty(TILE_COLUMNS)
     signal, norm = np.empty(TILE_PIXELS), np.empty(TILE_PIXELS)
     unused, flags = np.empty(TILE_PIXELS, np.bool_), np.empty(TILE_PIXELS, np.bool_)
     local, bins = np.empty(TILE_PIXELS, np.uint16), np.empty(TILE_PIXELS, np.int32)
@@ -172,14 +187,16 @@ def whole_once(first_row, last_row, shape, place, factors, axis, counts, used):
     for t in range(first_row * across, last_row * across):
         box = tile_box(t, across, rows, columns)
         r0, r1, c0, c1 = box
-        y, x, z = lab[0, : c1 - c0], lab[1, : c1 - c0], lab[2, : c1 - c0]
+        width = c1 - c0
+        y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
+        centres = lent(radial, 0, width)
         n = 0
         for i in range(r0, r1):
-            no_use += load_line(i, box, place, factors, lab, norm, unused)
-            fill_radial(code, factor, y, x, z, radial[: c1 - c0])
+            no_use += load_line(i, box, columns, place, flat_factors, lab, norm, unused)
+            fill_radial(code, factor, y, x, z, centres)
             to, at = (i - r0) * TILE_COLUMNS, i * columns + c0
-            flagged = unused[to : to + c1 - c0], used[at : at + c1 - c0]
-            n = whole_line(radial[: c1 - c0], *flagged, edges, to, n, local, bins)
+            flagged = lent(unused, to, to + width), lent(used, at, at + width)
+            n = whole_line(centres, *flagged, edges, to, n, local, bins)
         tile = signal, norm, flags
         first, last, here = add_tile(box, columns, n, local, bins, None, counts, used, tile, room, sums, lost_sums)
         lowest, end, lost = min(lowest, first), max(end, last), lost + here
@@ -193,13 +210,15 @@ def full_once(first_row, last_row, shape, place, factors, axis, counts, used, ve
     ``used`` (pixels,) is set where a pixel has a share. ``vertices`` are the lines (rows + 1,) and (columns + 1,)
     between pixels. What is returned is said above.
     """
+    place, counts, axis, vertices = borrowed(place), borrowed(counts), borrowed(axis), borrowed(vertices)
+    flat_factors = borrowed((*factors[:5], factors[5].reshape(-1)))
     rows, columns = shape
     _, _, distance, matrix, sines, shifts = place
     code, factor, edges = axis
     lines1, lines2 = vertices
     across, wide = tiles_across(columns), TILE_COLUMNS + 1
     sums, lost_sums = np.zeros((edges.size - 1, 8)), np.zeros((edges.size - 1, 4))
-    room, lab = np.empty(8 * (edges.size - 1)), np.empty((3, wide))
+    room, lab = np.empty(8 * (edges.size - 1)), np.empty(3 * LINE)
     signal, norm = np.empty(TILE_PIXELS), np.empty(TILE_PIXELS)
     unused, flags = np.empty(TILE_PIXELS, np.bool_), np.empty(TILE_PIXELS, np.bool_)
     radial, azimuth = np.empty((TILE_ROWS + 1) * wide), np.empty((TILE_ROWS + 1) * wide)
@@ -210,13 +229,14 @@ def full_once(first_row, last_row, shape, place, factors, axis, counts, used, ve
         box = tile_box(t, across, rows, columns)
         r0, r1, c0, c1 = box
         for i in range(r0, r1):
-            no_use += load_line(i, box, place, factors, lab, norm, unused)
-        y, x, z = lab[0, : c1 - c0 + 1], lab[1, : c1 - c0 + 1], lab[2, : c1 - c0 + 1]
+            no_use += load_line(i, box, columns, place, flat_factors, lab, norm, unused)
+        width = c1 - c0 + 1
+        y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
         for i in range(r0, r1 + 1):
             to = (i - r0) * wide
-            line_to_lab(lines1[i], lines2[c0 : c1 + 1], distance, matrix, sines, shifts, y, x, z)
-            fill_radial(code, factor, y, x, z, radial[to : to + c1 - c0 + 1])
-            fill_azimuth(1.0, y, x, azimuth[to : to + c1 - c0 + 1])
+            line_to_lab(lines1[i], lent(lines2, c0, c1 + 1), distance, matrix, sines, shifts, y, x, z)
+            fill_radial(code, factor, y, x, z, lent(radial, to, to + width))
+            fill_azimuth(1.0, y, x, lent(azimuth, to, to + width))
         where, common = (0, TILE_COLUMNS, 0), (radial, azimuth, layout, poles, edges, used)
         n, entries = share_tile(box, columns, unused, where, *common, entries, scratch)
         tile = signal, norm, flags
