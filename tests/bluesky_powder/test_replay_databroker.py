@@ -151,7 +151,7 @@ def test_documents_are_those_that_were_put_in(broker):
 
 
 @pytest.fixture
-def served():
+def served(monkeypatch):
     """Return a client of a server with databroker's MongoDB adapter, over HTTP."""
     import socket
     import threading
@@ -161,7 +161,10 @@ def served():
     from tiled.client import from_uri
     from tiled.config import Authentication
     from tiled.server.app import build_app
+    from tiled.server.settings import get_settings
 
+    # One set of settings serves all apps of a process: the key of others has to come back.
+    monkeypatch.setattr(get_settings(), "single_user_api_key", "sesame12")
     app = build_app(MongoAdapter.from_mongomock(), authentication=Authentication(single_user_api_key="sesame12"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
