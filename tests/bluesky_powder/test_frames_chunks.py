@@ -19,6 +19,8 @@ from hdf5_stacks import (
     written,
 )
 
+pytestmark = pytest.mark.usefixtures("fresh_files_stay_fresh")
+
 
 @pytest.fixture
 def files():
