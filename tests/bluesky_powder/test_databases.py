@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 from bluesky_powder.errors import ServerError
 from bluesky_powder.server import PowderServer
+from browser import until
 from derived_runs import derived_run
 from served_runs import publish
 
@@ -65,6 +65,7 @@ def postgresql():
     )
     try:
         wait_for(port)
+        until(lambda: "ready" in (folder / "data" / "postmaster.pid").read_text())  # it listens a little before
         yield f"postgresql://me:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGINT)
@@ -89,12 +90,13 @@ def redis_uri(tmp_path_factory):
 
 
 def wait_for(port):
-    for _ in range(400):
+    """Wait until something listens at a port."""
+
+    def listens():
         with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens at {port}")
+            return trial.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens)
 
 
 def test_run_goes_into_postgresql_and_redis_and_is_there_after_a_restart(postgresql, redis_uri, tmp_path):
