@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 RATE = 200.0
 PACED, COUNTS = 2000, (100, 1000, 5000)
 NPT = 2000
-_POLL = 0.2
+_POLL = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def published(server: Served, count: int, rate: float | None = None) -> Stored:
     documents = list(documents_of(range(1, 21), npt=NPT, announced=max(count, 500)))
     head, body, tail = parts(documents)
     uid = documents[0][1]["uid"]
-    reader = Reader(server, uid)
+    given: list[float] = []
+    reader = Reader(server, uid, given) if rate is not None else None
     with TiledPublisher(client, spool=server.spool) as publisher:
-        if rate is not None:
+        if reader is not None:
             reader.start()
         begin = time.perf_counter()
         for document in head:
@@ -101,13 +102,13 @@ def published(server: Served, count: int, rate: float | None = None) -> Stored:
                 _hold_back(publisher)
             for name, event in body[number % len(body)]:
                 publisher(name, {**event, "seq_num": number + 1, "uid": f"{event['uid']}-{number}"})
-            reader.given.append(time.perf_counter())
+            given.append(time.perf_counter())
         for document in tail:
             publisher(*document)
         if not publisher.wait(120) or publisher.failures:
             raise RuntimeError(f"not stored: {publisher.state}")
         end = time.perf_counter()
-        late = reader.stop() if rate is not None else []
+        late = reader.stop() if reader is not None else []
     rows = client[uid, "primary"].base["intensity"].shape[0]
     if rows != count:
         raise RuntimeError(f"{rows} of {count} patterns are in Tiled")
@@ -123,11 +124,13 @@ class Reader:
         The server.
     run
         Uid of the run.
+    given
+        When its patterns were given to the publisher, as they are.
     """
 
-    def __init__(self, server: Served, run: str) -> None:
-        self.given: list[float] = []
-        self._server, self._run = server, run
+    def __init__(self, server: Served, run: str, given: list[float]) -> None:
+        self._given = given
+        self._client, self._run = server.client(), run
         self._late: list[float] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -146,23 +149,22 @@ class Reader:
         """
         self._ended.set()
         self._thread.join(30)
-        if len(self._late) != len(self.given):
-            raise RuntimeError(f"a reader has seen {len(self._late)} of {len(self.given)} patterns")
+        if len(self._late) != len(self._given):
+            raise RuntimeError(f"a reader has seen {len(self._late)} of {len(self._given)} patterns")
         return self._late
 
     def _read(self) -> None:
-        client = self._server.client()
         table: Any = None
-        while not self._ended.is_set() or len(self._late) < len(self.given):
+        while not self._ended.is_set() or len(self._late) < len(self._given):
             time.sleep(_POLL)
             try:
                 if table is None:
-                    table = client[self._run, "primary"].base["internal"]
+                    table = self._client[self._run, "primary"].base["internal"]
                 rows = len(table.read(["seq_num"]))
             except KeyError:
                 continue  # the run, or its stream, has not begun
             now = time.perf_counter()
-            self._late += [now - given for given in self.given[len(self._late) : rows]]
+            self._late += [now - given for given in self._given[len(self._late) : rows]]
 
 
 def parts(documents: list[Any]) -> tuple[list[Any], list[list[Any]], list[Any]]:

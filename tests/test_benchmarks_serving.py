@@ -11,7 +11,7 @@ from benchmarks.timing import Figure, Table
 
 
 def test_serving_tells_how_soon_how_fast_and_how_large():
-    rows = list(serving.serving(1, live=3, paced=12, counts=(10, 12), read=10))
+    rows = list(serving.serving(1, live=5, paced=12, counts=(10, 12), read=10))
     assert len({row.name for row in rows}) == len(rows) == 10
     figures = [row for row in rows if isinstance(row, Figure)]
     assert all(math.isfinite(row.value) and row.value > 0 for row in figures)
