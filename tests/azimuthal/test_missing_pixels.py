@@ -52,7 +52,7 @@ def truth(engine, frames, monitors):
 @pytest.mark.parametrize("splitting", ["no", "full"])
 @pytest.mark.parametrize("dtype", ["u2", "i4", "u4"])
 @pytest.mark.parametrize("which", LACKING)
-@pytest.mark.parametrize(("at_once", "follow"), [(1, False), (1, True), (20, True)])
+@pytest.mark.parametrize(("at_once", "follow"), [(1, False), (1, True), (20, False), (20, True)])
 def test_sums_have_the_bits_of_frames_added_one_by_one(splitting, dtype, which, at_once, follow):
     engine = engine_with(splitting)
     frames, monitors = stack_that_lacks(which, dtype)

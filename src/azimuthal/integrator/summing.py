@@ -96,7 +96,7 @@ class Totals:
     counts
         (pixels,) uint32 or int64; is added to.
     frames
-        How many are in them.
+        How many are in them before the call.
     rarely
         (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`.
     rare_weights
@@ -104,7 +104,9 @@ class Totals:
     follow
         Whether the totals are to be summed after each frame.
     sums
-        Then receives, for each frame, all seven sums of the totals for a monitor of 1, as `Summing.raw` makes them.
+        Then receives, for each frame, all seven sums of the totals for a monitor of 1, as `Summing.raw` makes them of
+        counts that lack the rare pixels, and no others: they are of no use where a frame lacked others, nor where a bin
+        lost most of its pixels.
     spoilt
         Becomes True where a total outgrew its dtype, or a count was negative: the frames are to be taken out again.
     """

@@ -181,10 +181,10 @@ class PixelSums:
             for frame in flat:
                 self._change_counts(frame, integrator.used_pixels, low, high, -1)
             return None
-        means = []
+        means, before = [], self.missed
         for k, monitor in enumerate(monitors):
             if lost[k]:
-                self._miss(self.missed if same[k] else self._lost_pixels(flat[k], integrator, low, high), monitor)
+                self._miss(before if same[k] else self._lost_pixels(flat[k], integrator, low, high), monitor)
             self.masked_pixels += integrator.masked_pixels + lost[k]
             self._note_monitor(1, monitor)
             if not follow:
