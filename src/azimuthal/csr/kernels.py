@@ -17,15 +17,16 @@ from azimuthal.csr.loading.kernels import (
     flag_lost,
     load_counts,
     load_mixed,
-    load_mixed_and_add,
+    load_mixed_and_sum,
     load_norm,
     load_pairs,
+    new_added,
     new_lanes,
     tile_box,
 )
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
-from azimuthal.csr.totals.kernels import add_span
-from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two, multiply_add
+from azimuthal.csr.totals.kernels import add_span, add_strip
+from azimuthal.csr.vectors import WIDTH, add_row, add_row_of_both, add_row_of_two, lent, multiply_add
 
 N, V, W, Q, A, B, P = range(7)
 
@@ -185,16 +186,20 @@ def add_batch(
     mixed = new_lanes(frames, totals, TILE_PIXELS * lanes)
     n, flags = np.zeros(TILE_PIXELS), np.zeros((WIDTH, TILE_PIXELS), np.bool_)
     here, members = np.zeros(WIDTH, np.int64), np.zeros(WIDTH, np.bool_)
+    strip = new_added(lines, TILE_ROWS * columns if totals.size else 0)
     flat = frames.reshape(-1)
     spoilt = False
     for t in range(tile_ptr.size - 1):
+        box = tile_box(first_tile + t, across, rows, columns)
+        if totals.size and t > 0 and box[2] == 0:
+            above = (box[0] - TILE_ROWS) * columns, box[0] * columns
+            spoilt |= add_strip(strip, lent(totals, *above), lent(used, *above))
         if tile_ptr[t] == tile_ptr[t + 1]:
             continue
-        box = tile_box(first_tile + t, across, rows, columns)
         load_norm(norm, columns, box, n)
         if totals.size:
-            into = (lines, mixed, here, totals, used, rarely, follow)
-            spoilt |= load_mixed_and_add(frames, columns, box, low, high, masked, *into)
+            into = (lines, mixed, here, strip, totals, used, rarely, follow)
+            spoilt |= load_mixed_and_sum(frames, columns, box, low, high, masked, *into)
         else:
             load_mixed(frames, columns, box, low, high, masked, lines, mixed, here)
         begun, ends = tile_ptr[t], tile_ptr[t + 1]
@@ -206,9 +211,8 @@ def add_batch(
                 ask_for(flat, f * frames.shape[1] + line + e0, f * frames.shape[1] + line + e1)
                 if f == 0:
                     ask_for(norm, line + e0, line + e1)
-                    if totals.size:
+                    if follow:
                         ask_for(totals, line + e0, line + e1)
-                        ask_for(used, line + e0, line + e1)
             until = tile_ptr[t] + (ends - tile_ptr[t]) * (k + 1) // (TILE_ROWS * WIDTH)
             for r in range(begun, until):
                 at = np.int64(row_bins[r]) * (4 * lanes)
@@ -233,6 +237,10 @@ def add_batch(
                 for g in range(WIDTH):
                     if members[g]:
                         here[g] = 0
+    if totals.size and tile_ptr.size > 1:
+        r0, r1, _, _ = tile_box(first_tile + tile_ptr.size - 2, across, rows, columns)
+        last = r0 * columns, r1 * columns
+        spoilt |= add_strip(strip, lent(totals, *last), lent(used, *last))
     return spoilt
 
 

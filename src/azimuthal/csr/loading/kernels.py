@@ -5,7 +5,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from azimuthal.csr.tiles import TILE_COLUMNS, TILE_ROWS
-from azimuthal.csr.totals.kernels import add_line, any_negative, is_signed
+from azimuthal.csr.totals.kernels import any_large, any_negative, is_signed
 from azimuthal.csr.vectors import WIDTH, interleave, lent, prefetch
 
 # numba's cache watches the file that holds a kernel: after a change here touch those that use it.
@@ -119,10 +119,12 @@ def load_mixed(frames, columns, box, low, high, masked, lines, out, lost):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost, totals, used, rarely, follow):
-    """Read a tile as `load_mixed` does, and add it to the totals of used pixels; return whether they are spoilt by it.
+def load_mixed_and_sum(frames, columns, box, low, high, masked, lines, out, lost, strip, totals, used, rarely, follow):
+    """Read a tile as `load_mixed` does, and sum it over the frames; return whether totals are spoilt by it.
 
-    With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely`` ones.
+    The sums go to `strip`, (TILE_ROWS * columns,), of the lines of a whole row of tiles, whence they are added to the
+    totals in the order of memory. With ``follow``, the totals after each frame are interleaved too, 0 for ``rarely``
+    ones.
     """
     r0, r1, c0, c1 = box
     width = c1 - c0
@@ -151,7 +153,10 @@ def load_mixed_and_add(frames, columns, box, low, high, masked, lines, out, lost
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * WIDTH
                 interleave(lines, j, TILE_COLUMNS, out, to, added, None)
-        spoilt |= add_line(added, line, wanted)
+        spoilt |= any_large(lent(added, TILE_COLUMNS, TILE_COLUMNS + width), wanted)
+        sums = lent(strip, (i - r0) * columns + c0, (i - r0) * columns + c1)
+        for j in range(width):
+            sums[j] = added[j]
     return spoilt
 
 

@@ -39,34 +39,54 @@ def _is_signed(frames):
     return (lambda frames: False) if unsigned else (lambda frames: True)  # noqa: ARG005
 
 
-def add_line(added, totals, wanted):
-    """Add whole numbers, as `azimuthal.csr.vectors.interleave` leaves them, to the totals of wanted pixels.
+def add_strip(added, totals, wanted):
+    """Add whole numbers to the totals of wanted pixels; return whether one does not fit."""
+    raise NotImplementedError
 
-    Tells whether one does not fit.
+
+def any_large(every, wanted):
+    """Tell whether counts of wanted pixels are so large that the sum over a batch may not fit its dtype.
+
+    ``every`` has all bits of a pixel's counts.
     """
     raise NotImplementedError
 
 
-@overload(add_line, inline="always")
-def _add_line(added, totals, wanted):  # noqa: ARG001
-    return add_narrow_line if added.dtype == types.uint32 else add_wide_line
+@overload(add_strip)
+def _add_strip(added, totals, wanted):  # noqa: ARG001
+    return add_narrow_strip if added.dtype == types.uint32 else add_wide_strip
 
 
-def add_narrow_line(added, totals, wanted):
-    """Add uint32 to uint32; those of large counts, whose sum over a batch may have been more, do not fit."""
-    half = added.size // 2
-    every = np.uint32(0)
+@overload(any_large, inline="always")
+def _any_large(every, wanted):  # noqa: ARG001
+    return any_narrow_large if every.dtype == types.uint32 else (lambda every, wanted: False)  # noqa: ARG005
+
+
+def any_narrow_large(every, wanted):
+    """Look at all pixels first, as it is hardly ever so."""
+    bits = np.uint32(0)
+    for j in range(wanted.size):
+        bits |= every[j]
+    if bits >> LARGE_BITS == 0:
+        return False
+    large = False
+    for j in range(wanted.size):
+        large |= wanted[j] & (every[j] >> LARGE_BITS != 0)
+    return large
+
+
+def add_narrow_strip(added, totals, wanted):
+    """Add uint32 to uint32."""
     carried = False
     for j in range(totals.size):
-        more, some = (added[j], added[half + j]) if wanted[j] else (np.uint32(0), np.uint32(0))
+        more = added[j] if wanted[j] else np.uint32(0)
         total = np.uint32(totals[j] + more)
         carried |= total < more
-        every |= some
         totals[j] = total
-    return carried or (every >> LARGE_BITS) != 0
+    return carried
 
 
-def add_wide_line(added, totals, wanted):
+def add_wide_strip(added, totals, wanted):
     """Add int64 to either."""
     every = np.int64(0)
     for j in range(totals.size):
