@@ -39,7 +39,7 @@ def documents(
 ) -> Iterator[Figure]:
     """Yield what an event costs live and replayed, on small frames and on large ones.
 
-    Costs of a replay are processor time, the least of some rounds, in which what is common to both cancels out.
+    Costs of a replay are the least of some rounds, in which what is common to both cancels out.
     Documents are dealt with in the thread that replays; images are, large ones, in others, whose time tells of it
     only what varies from one round to the next.
     """
@@ -54,6 +54,8 @@ def documents(
             yield Figure(f"{what}: all", replayed.everywhere, "ms")
             beyond = replayed.everywhere - integrated.everywhere
             yield Figure(f"{what}: beyond reading and integrating", beyond, "ms", most)
+            longer = replayed.passed - integrated.passed
+            yield Figure(f"{each.detector}, the same by the clock: beyond reading and integrating", longer, "ms", most)
             science = accumulated.everywhere - integrated.everywhere
             yield Figure(f"{what}: union, mean frame, spottiness, independent frames", science, "ms")
             handling = replayed.here - accumulated.here
@@ -134,15 +136,16 @@ def held_up(scan: Scan) -> float:
 
 
 class Clock(NamedTuple):
-    """Seconds of processor time: of all threads, and of this one."""
+    """Seconds of processor time, of all threads and of this one, and seconds that passed."""
 
     everywhere: float
     here: float
+    passed: float
 
     @classmethod
     def now(cls) -> "Clock":
         """Read it."""
-        return cls(time.process_time(), time.thread_time())
+        return cls(time.process_time(), time.thread_time(), time.perf_counter())
 
 
 def replay_costs(scan: Scan, repeats: int) -> list[Clock]:
