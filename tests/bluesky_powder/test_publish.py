@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 import event_model
@@ -211,6 +212,8 @@ def test_publisher_closed_while_tiled_is_away_leaves_the_documents_on_disk(tmp_p
     documents = list(raw_run([1.0, 2.0]))
     publisher = TiledPublisher("http://127.0.0.1:1", spool=tmp_path)
     publish(publisher, documents)
+    while publisher.state.queued:
+        time.sleep(0.01)
     publisher.close(timeout=0.5)
     (failure,) = publisher.failures
     assert str(failure.documents) in caplog.text

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import event_model
@@ -24,6 +25,10 @@ from bluesky_powder.server.growing import with_slice
 from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
 from derived_runs import derived_run
 from served_runs import publish, reduced
+from users import PATIENCE
+
+get = partial(httpx.get, timeout=PATIENCE)
+post = partial(httpx.post, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def client(served):
 
 
 def status(server, **keywords):
-    return httpx.get(f"{server.uri}/api/v1/metadata/", **keywords).status_code
+    return get(f"{server.uri}/api/v1/metadata/", **keywords).status_code
 
 
 def test_server_listens_on_this_machine_only_and_wants_its_key(served):
@@ -54,7 +59,7 @@ def test_generated_keys_differ_and_stay_out_of_log_and_repr(tmp_path):
         assert one.api_key != other.api_key
         assert len(one.api_key) >= 32
         assert one.api_key not in repr(one) + one.uri
-        httpx.get(f"{one.uri}/api/v1/metadata/?api_key={one.api_key}")
+        get(f"{one.uri}/api/v1/metadata/?api_key={one.api_key}")
         logging.getLogger("tiled.server").error("a mistake that shows the key %s", one.api_key)
     text = (tmp_path / "a" / "server.log").read_text()
     assert "a mistake that shows the key <api key>" in text
@@ -66,7 +71,7 @@ def test_servers_in_one_process_keep_their_keys_and_access(served, tmp_path):
         assert status(public) == 200
         assert status(served) == 401
         assert status(served, headers={"Authorization": "Apikey sesame"}) == 200
-        assert httpx.post(f"{public.uri}/api/v1/metadata/", json={}).status_code in (401, 403)
+        assert post(f"{public.uri}/api/v1/metadata/", json={}).status_code in (401, 403)
 
 
 def test_folder_is_there_again_after_a_restart(tmp_path):
@@ -197,7 +202,7 @@ def test_close_ends_all_threads_and_the_port(tmp_path):
     assert not server.running
     assert "bluesky-powder-server" not in {thread.name for thread in threading.enumerate()} - before
     with pytest.raises(httpx.ConnectError):
-        httpx.get(uri)
+        get(uri)
 
 
 def test_run_can_be_asked_for_as_documents(client, tmp_path):
@@ -218,7 +223,7 @@ def test_open_empty_and_aborted_runs_give_what_they_have(served, tmp_path):
 
     def export(run, **query):
         address = f"{served.uri}/api/v1/container/full/{run.start['uid']}"
-        return httpx.get(address, params={"format": "xye", **query}, headers={"Authorization": "Apikey sesame"})
+        return get(address, params={"format": "xye", **query}, headers={"Authorization": "Apikey sesame"})
 
     whole = reduced(tmp_path, frames=2)
     still_open, without_frames, ended = (

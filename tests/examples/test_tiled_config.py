@@ -1,6 +1,7 @@
 """The ready configuration, started by Tiled's own command."""
 
 import threading
+from functools import partial
 
 import httpx
 import numpy as np
@@ -10,6 +11,9 @@ from tiled.client import from_uri
 from bluesky_powder.publish import TiledPublisher
 from configured import KEY, tiled_serve_config
 from served_runs import reduced
+from users import PATIENCE
+
+get = partial(httpx.get, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +48,17 @@ def test_exports_and_pages_are_there(served, run):
     key = {"Authorization": f"Apikey {KEY}"}
     full = f"{served[0]}/api/v1/container/full/{run.start['uid']}"
     for kind in ("xye", "chi", "fxye", "nxazint", "csv"):
-        answer = httpx.get(full, params={"format": kind}, headers=key)
+        answer = get(full, params={"format": kind}, headers=key)
         assert answer.status_code == 200, (kind, answer.text)
         assert len(answer.content) > 1000
-    assert httpx.get(full, params={"format": "xye"}).status_code == 401
-    assert "<html" in httpx.get(f"{served[0]}/custom/powder/").text
+    assert get(full, params={"format": "xye"}).status_code == 401
+    assert "<html" in get(f"{served[0]}/custom/powder/").text
 
 
 def test_key_in_an_address_stays_out_of_the_log(served):
     uri, lines = served
-    assert httpx.get(f"{uri}/api/v1/metadata/", params={"api_key": KEY, "here": "1"}).status_code == 200
-    assert httpx.get(f"{uri}/api/v1/metadata/?api_key=wrong456&there=1").status_code == 401
+    assert get(f"{uri}/api/v1/metadata/", params={"api_key": KEY, "here": "1"}).status_code == 200
+    assert get(f"{uri}/api/v1/metadata/?api_key=wrong456&there=1").status_code == 401
     for _ in range(100):
         said = "".join(lines)
         if "there=1" in said:
