@@ -5,11 +5,8 @@ answered and nothing is pushed, every few hundred requests. Modules stay for goo
 """
 
 import gc
-import logging
 import time
 from typing import Any
-
-logger = logging.getLogger("bluesky_powder.server")
 
 LONG = 0.02
 """Seconds of a collection from which on what it has left over is taken out of those to come."""
