@@ -64,10 +64,10 @@ def _any_large(every, wanted):  # noqa: ARG001
 
 def any_narrow_large(every, wanted):
     """Look at all pixels first, as it is hardly ever so."""
-    bits = np.uint32(0)
+    of_all = np.uint32(0)
     for j in range(wanted.size):
-        bits |= every[j]
-    if bits >> LARGE_BITS == 0:
+        of_all |= every[j]
+    if of_all >> LARGE_BITS == 0:
         return False
     large = False
     for j in range(wanted.size):
