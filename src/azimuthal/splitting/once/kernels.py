@@ -4,8 +4,8 @@ Tile by tile, positions, normalization and shares are worked out in small buffer
 and in which order, is what the matrix's kernels (`azimuthal.csr.kernels`) would: the first frame has the bits of all
 later ones. Sums are made bin by bin of a tile, in the order of its pixels, and then added to those of the image.
 
-numba's cache watches this file only: touch it after a change of `geometry.kernels`, `splitting.kernels` or
-`splitting.full`.
+numba's cache watches this file only: touch it after a change of `csr.loading.kernels`, `csr.vectors`,
+`geometry.kernels`, `splitting.kernels` or `splitting.full`.
 
 Arguments that come in groups:
 
@@ -53,8 +53,8 @@ def load_line(i, box, columns, place, factors, lab, norm, unused):
     y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
     across = lent(lines2, c0, c1)
     line_to_lab(lines1[i], across, distance, matrix, sines, shifts, y, x, z)
-    some = 1 if sizes1.size > 0 else 0
-    areas = lent(sizes1, some * i, some * (i + 1)), lent(sizes2, some * c0, some * c1)
+    sized = 1 if sizes1.size > 0 else 0  # without solid angle there are no sizes, and none are lent
+    areas = lent(sizes1, sized * i, sized * (i + 1)), lent(sizes2, sized * c0, sized * c1)
     planes, flags = (row_of(flat, i, c0, c1), row_of(absorption, i, c0, c1)), lent(unused, to, to + width)
     row, at = (lines1[i], across, distance, y, x, z), i * columns
     left_out, out = lent(skipped, at + c0, at + c1), lent(norm, to, to + width)
@@ -216,13 +216,13 @@ def full_once(first_row, last_row, shape, place, factors, axis, counts, used, ve
     _, _, distance, matrix, sines, shifts = place
     code, factor, edges = axis
     lines1, lines2 = vertices
-    across, wide = tiles_across(columns), TILE_COLUMNS + 1
+    across = tiles_across(columns)
     sums, lost_sums = np.zeros((edges.size - 1, 8)), np.zeros((edges.size - 1, 4))
     room, lab = np.empty(8 * (edges.size - 1)), np.empty(3 * LINE)
     signal, norm = np.empty(TILE_PIXELS), np.empty(TILE_PIXELS)
     unused, flags = np.empty(TILE_PIXELS, np.bool_), np.empty(TILE_PIXELS, np.bool_)
-    radial, azimuth = np.empty((TILE_ROWS + 1) * wide), np.empty((TILE_ROWS + 1) * wide)
-    layout = wide, 1, np.array([0, wide, wide + 1, 1])
+    radial, azimuth = np.empty((TILE_ROWS + 1) * LINE), np.empty((TILE_ROWS + 1) * LINE)
+    layout = LINE, 1, np.array([0, LINE, LINE + 1, 1])
     entries, scratch = tile_room(edges)
     lowest, end, no_use, lost = edges.size - 1, 0, 0, 0
     for t in range(first_row * across, last_row * across):
@@ -233,7 +233,7 @@ def full_once(first_row, last_row, shape, place, factors, axis, counts, used, ve
         width = c1 - c0 + 1
         y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
         for i in range(r0, r1 + 1):
-            to = (i - r0) * wide
+            to = (i - r0) * LINE
             line_to_lab(lines1[i], lent(lines2, c0, c1 + 1), distance, matrix, sines, shifts, y, x, z)
             fill_radial(code, factor, y, x, z, lent(radial, to, to + width))
             fill_azimuth(1.0, y, x, lent(azimuth, to, to + width))
