@@ -249,6 +249,15 @@ def test_darks_serve_a_flight(recipe, tmp_path):
         assert_same_bits(final(derived), final(expected))
 
 
+def test_darks_during_a_flight_serve_what_comes_after_them(recipe, tmp_path):
+    documents = filed_run(in_one_file(tmp_path), STREAMS, flown=["primary"])
+    first, second = (document["uid"] for name, document in documents if name == "event")
+    derived = reduced(documents, recipe)
+    assert derived.latest("primary", "dark_uid") == {1: first, 2: first, 3: second, 4: second}
+    by_event = reduced(filed_run(in_one_file(tmp_path), STREAMS), recipe)
+    assert_same_bits(final(derived), final(by_event))
+
+
 def test_darks_that_come_later_than_they_should_are_told_of(recipe):
     run = MixedRun()
     run.add("dark", DARKS[0])

@@ -105,6 +105,8 @@ class Frame:
         Of the raw event; without one, when the frame was announced.
     monitors
         What each image is divided by, where the documents have one value for each; None where `monitor` holds for all.
+    told
+        Number of the document, among all of the run, that told where the images are.
     """
 
     run: str
@@ -118,6 +120,7 @@ class Frame:
     event_uid: str
     time: float
     monitors: tuple[float, ...] | None = None
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class RunFrames:
         self._join: Join | None = None
         self._held = Held()
         self._highest = 0
+        self._documents = 0
         self._datums: Datums[_Asking] = Datums()
         self._streamed = Streamed(self._stream_of, self._role)
         self._takers: dict[str, Callable[[Document], Iterable[Frame | Skipped] | None]] = {
@@ -91,6 +92,7 @@ class RunFrames:
 
     def take(self, name: str, document: Document) -> Iterator[Frame | Skipped]:
         """Take a document; yield what is now ready. Documents that have no part in frames are passed over."""
+        self._documents += 1
         taker = self._takers.get(name)
         if taker is not None:
             yield from taker(document) or ()
@@ -113,8 +115,8 @@ class RunFrames:
     def finish(self) -> Iterator[Frame | Skipped]:
         """Yield what still waits, now that the run is over: with what is known, or as skipped."""
         yield from self._without_resource()
-        for asking in self._datums.leftovers():
-            yield Skipped(asking.seq_num, self._count(asking.note.descriptor), "its Datum document never came")
+        for asking, kind in self._datums.leftovers():
+            yield Skipped(asking.seq_num, self._count(asking.note.descriptor), f"its {kind} document never came")
         if self._join is not None:
             yield from self._deliver(self._join.leftovers())
         self._numbers.others.decide()
@@ -201,13 +203,17 @@ class RunFrames:
             yield Skipped(seq_num, 1, str(reason))
             return
         count = images.array.shape[-3] if images.array.ndim > 2 else 1
-        yield from self._with_event(Announced(seq_num, count, images, note.descriptor, note.time), note)
+        yield from self._with_event(
+            Announced(seq_num, count, images, note.descriptor, note.time, self._documents), note
+        )
 
     def _by_datum(self, found: Iterable[Found["_Asking"]]) -> Iterator[Frame | Skipped]:
         for (seq_num, note), datum, resource in found:
             stream, frames = str(self.stream), self.wanted.frames
             images = self._handlers.images(resource, datum["datum_kwargs"], stream, frames, seq_num)
-            announced = Announced(seq_num, self._count(note.descriptor), images, note.descriptor, note.time)
+            announced = Announced(
+                seq_num, self._count(note.descriptor), images, note.descriptor, note.time, self._documents
+            )
             yield from self._with_event(announced, note)
 
     def _with_event(self, announced: Announced, note: EventNote) -> Iterator[Frame | Skipped]:
@@ -259,9 +265,9 @@ class RunFrames:
             reason = f"its StreamDatum pairs {len(seq_nums)} seq_nums with {len(indices)} indices"
             yield Skipped(seq_nums.start, max(len(seq_nums), len(indices)), reason)
         elif self._join is not None and isinstance(resource, StreamResource):
-            now = time.time()
+            now, told = time.time(), self._documents
             announced = (
-                Announced(seq_num, resource.count, self._images(resource, index), span.descriptor, now)
+                Announced(seq_num, resource.count, self._images(resource, index), span.descriptor, now, told)
                 for seq_num, index in zip(seq_nums, indices, strict=True)
             )
             yield from self._deliver(self._join.announce(announced, alone=len(seq_nums) == 1))
@@ -325,6 +331,7 @@ class RunFrames:
             event_uid=note.uid if note else "",
             time=note.time if note else announced.time,
             monitors=found.monitors,
+            told=announced.told,
         )
 
     def _without_resource(self) -> Iterator[Skipped]:

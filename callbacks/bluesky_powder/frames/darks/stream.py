@@ -28,10 +28,11 @@ Document = Mapping[str, Any]
 
 @dataclass(order=True, slots=True)
 class _Taken:
-    """One dark event: announced by its document, then read or failed."""
+    """One dark event: announced by its document, then read or failed; `told` is the number of that document."""
 
     time: float
     number: int
+    told: int = field(compare=False)
     uid: str = field(compare=False)
     seq_num: int = field(compare=False)
     source: DarkSource | None = field(default=None, compare=False)
@@ -46,8 +47,9 @@ class StreamDarks:
     """The darks of one run's stream `dark`, such as bluesky-darkframes makes.
 
     Before and after is told by the times of events, so that it does not depend on the order of documents. Frames of a
-    flight have no event: theirs is the dark whose documents came last. A frame waits where its dark is announced but
-    not its images, and as long as no dark has come at all. The images of one dark event are averaged.
+    flight have no event: theirs is the last dark whose documents came before theirs, or the first of all. A frame waits
+    where its dark is announced but not its images, and as long as no dark has come at all. The images of one dark event
+    are averaged.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ class StreamDarks:
         self._frames = frames
         self._store = store
         self._darks: list[_Taken] = []
-        self._last: _Taken | None = None
+        self._in_documents: list[_Taken] = []
+        self._documents = 0
         self._numbers = count()
         self._served_until = -math.inf
         self._late = 0
@@ -73,11 +76,13 @@ class StreamDarks:
 
     def take(self, name: str, document: Document) -> bool:
         """Take a document of the run; return whether it was one of the dark stream."""
+        told = self._documents + 1
         of_darks = self._frames.reduces(document.get("descriptor", document.get("uid", "")))
         if of_darks and name in ("event", "event_page"):
             for event in event_model.unpack_event_page(document) if name == "event_page" else (document,):
-                self._announce(float(event["time"]), event["uid"], event["seq_num"])
+                self._announce(float(event["time"]), event["uid"], event["seq_num"], told)
         self._receive(self._frames.take(name, document))
+        self._documents = told  # counted as the frames count them, who never see what was refused above
         return of_darks
 
     def decided(self, frame: Frame) -> bool:
@@ -126,16 +131,18 @@ class StreamDarks:
 
     def _before(self, frame: Frame) -> _Taken | None:
         if not frame.event_uid:
-            return self._last
+            at = bisect_right(self._in_documents, frame.told, key=lambda dark: dark.told)
+            return self._in_documents[max(at - 1, 0)] if self._in_documents else None
         at = bisect_right(self._darks, frame.time, key=lambda dark: dark.time)
         return self._darks[at - 1] if at else None
 
-    def _announce(self, time: float, uid: str, seq_num: int) -> _Taken:
-        dark = _Taken(time, next(self._numbers), uid, seq_num)
+    def _announce(self, time: float, uid: str, seq_num: int, told: int) -> _Taken:
+        dark = _Taken(time, next(self._numbers), told, uid, seq_num)
         self._late += -math.inf < time <= self._served_until
         insort(self._darks, dark)
-        del self._darks[:-REMEMBERED_DARKS]
-        self._last = dark
+        insort(self._in_documents, dark, key=lambda dark: dark.told)
+        for kept in (self._darks, self._in_documents):
+            del kept[:-REMEMBERED_DARKS]
         return dark
 
     def _receive(self, items: Iterator[Frame | Skipped]) -> None:
@@ -155,7 +162,7 @@ class StreamDarks:
     def _read(self, frame: Frame) -> None:
         known = next((dark for dark in reversed(self._darks) if dark.uid == frame.event_uid), None)
         # A dark without an event has no time: it counts as older than any that has one.
-        dark = known or self._announce(-math.inf, f"{frame.stream}/{frame.seq_num}", frame.seq_num)
+        dark = known or self._announce(-math.inf, f"{frame.stream}/{frame.seq_num}", frame.seq_num, frame.told)
         mean = DarkMean(self._recipe)
         try:
             mean.add(frame.images.read())

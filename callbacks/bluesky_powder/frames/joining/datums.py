@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from bluesky_powder.frames.joining.join import MOST_WAITING
 from bluesky_powder.frames.joining.recent import Recent, Resources
@@ -19,6 +19,13 @@ class Found(NamedTuple, Generic[E]):
     resource: Document
 
 
+class Lacking(NamedTuple, Generic[E]):
+    """What an event asked for in vain: the kind of document that never came."""
+
+    event: E
+    kind: Literal["Datum", "Resource"]
+
+
 class Datums(Generic[E]):
     """Finds the Datum and the Resource that an event asks for.
 
@@ -29,19 +36,19 @@ class Datums(Generic[E]):
         self._resources = Resources()
         self._datums: OrderedDict[str, Document] = OrderedDict()
         self._used: Recent[str, Document] = Recent()
-        self._waiting: OrderedDict[str, E] = OrderedDict()
+        self._waiting: OrderedDict[str, list[E]] = OrderedDict()
         self._without_resource: defaultdict[str, list[str]] = defaultdict(list)
 
     def ask(self, datum_id: str, event: E) -> Iterator[Found[E]]:
         """Yield what an event asks for; if it is not there yet, the event waits."""
         datum = self._datums.pop(datum_id, None) or self._used.get(datum_id)
         if datum is None:
-            self._waiting[datum_id] = event
+            self._waiting.setdefault(datum_id, []).append(event)
             return
         self._used[datum_id] = datum
         resource = self._resources.get(datum["resource"])
         if resource is None:
-            self._waiting[datum_id] = event
+            self._waiting.setdefault(datum_id, []).append(event)
             self._without_resource[datum["resource"]].append(datum_id)
         else:
             yield Found(event, datum, resource)
@@ -55,7 +62,7 @@ class Datums(Generic[E]):
         datum_id = document["datum_id"]
         self._datums[datum_id] = document
         if datum_id in self._waiting:
-            yield from self.ask(datum_id, self._waiting.pop(datum_id))
+            yield from self._ask_again(datum_id)
         elif len(self._datums) > MOST_WAITING:
             self._datums.popitem(last=False)
 
@@ -63,10 +70,15 @@ class Datums(Generic[E]):
         """Take a Resource; yield what now is together."""
         uid = self._resources.note(document)
         for datum_id in self._without_resource.pop(uid, ()):
-            if datum_id in self._waiting:
-                yield from self.ask(datum_id, self._waiting.pop(datum_id))
+            yield from self._ask_again(datum_id)
 
-    def leftovers(self) -> Iterator[E]:
-        """Yield, at the end of the run, the events that still wait."""
+    def leftovers(self) -> Iterator[Lacking[E]]:
+        """Yield, at the end of the run, the events that still wait, and what for."""
         while self._waiting:
-            yield self._waiting.popitem(last=False)[1]
+            datum_id, events = self._waiting.popitem(last=False)
+            known = datum_id in self._datums or self._used.get(datum_id) is not None
+            yield from (Lacking(event, "Resource" if known else "Datum") for event in events)
+
+    def _ask_again(self, datum_id: str) -> Iterator[Found[E]]:
+        for event in self._waiting.pop(datum_id, ()):
+            yield from self.ask(datum_id, event)

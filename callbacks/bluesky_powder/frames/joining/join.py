@@ -52,6 +52,8 @@ class Announced:
         Uid.
     time
         When they were announced, seconds since 1970.
+    told
+        Number of the document that did so, among all of the run.
     """
 
     seq_num: int
@@ -59,6 +61,7 @@ class Announced:
     images: Images
     descriptor: str
     time: float
+    told: int = 0
 
 
 class Joined(NamedTuple):
