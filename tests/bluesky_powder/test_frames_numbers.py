@@ -236,6 +236,23 @@ def test_numbers_that_only_a_baseline_can_have_are_waited_for(tmp_path):
     assert [frame.positions["pos"] for frame in taken(lanes.live() + late, wanted, finish=False)] == [4.0] * 3
 
 
+def test_numbers_that_are_said_to_be_in_the_baseline_are_waited_for(tmp_path):
+    lanes = Lanes(tmp_path, 2, event_data={"angle": ANGLES[:2]})
+    source = KeySource(key="angle", stream="baseline")
+    wanted = Wanted("det", None, {"pos": source}, None)
+    late = [descriptor("baseline", {"angle": number_key()}, "b"), event(1, {"angle": 4.0}, of="b")]
+    assert taken(lanes.live(), wanted, finish=False) == []
+    assert [frame.positions["pos"] for frame in taken(lanes.live() + late, wanted, finish=False)] == [4.0] * 2
+    run = RunFrames(wanted, "raw-run", Patience(0.0))
+    assert not list(run.take(*lanes.head[0]))
+    assert run.missing_sources() == ["angle"]
+    says = "position 'pos' needs 'angle', which the stream 'baseline' should bring; the run has primary"
+    assert reasons(taken(lanes.live(), wanted)) == [says] * 2
+    (name, other), more = descriptor("baseline", {"height": number_key()}, "b"), event(1, {"height": 4.0}, of="b")
+    (skipped, _) = taken([(name, other), more, *lanes.live()], wanted)
+    assert skipped.reason.endswith("which is not in the stream 'baseline', which has height")
+
+
 def test_numbers_that_a_baseline_does_not_have_are_not_waited_for(tmp_path):
     lanes = Lanes(tmp_path, 3)
     baseline = [descriptor("baseline", {"height": number_key()}, "b"), event(1, {"height": 4.0}, of="b")]
@@ -510,6 +527,15 @@ def test_monitor_stream_that_is_of_no_use_says_why(tmp_path, other, says):
     out = taken([*other, *Lanes(tmp_path, 2).live()], monitored())
     assert len(out) == 2
     assert all(says in reason for reason in reasons(out)), reasons(out)
+
+
+def test_monitor_stream_has_no_values_before_its_first(tmp_path):
+    lanes = Lanes(tmp_path, 1)
+    told = [*lanes.head, *lanes.resources, datum("r-det", 0, 1, seq_num=0), event(0)]
+    other = [descriptor("m", {"i0": number_key()}, "m"), *(event(n, {"i0": float(n)}, of="m") for n in (1, 2))]
+    wanted = Wanted("det", None, {}, KeySource(key="i0", stream="m", samples=2))
+    (reason,) = reasons(taken(other + told, wanted))
+    assert reason.endswith("one of its events never came")
 
 
 def test_monitor_stream_by_time_needs_the_time_of_a_frame(tmp_path):

@@ -101,6 +101,7 @@ class Numbers:
         self._baseline: dict[str, Any] = {}
         self._baseline_units: dict[str, Any] = {}
         self._had_baseline = False
+        self._only_baseline: set[str] = set()
         self._known: dict[str, _Known] = {}
         self._streams: dict[str, Mapping[str, Any]] = {}
 
@@ -116,6 +117,7 @@ class Numbers:
         """Take a descriptor of the frames' stream."""
         self._own = stream
         self.others.leave_out(stream)
+        self._only_baseline = {s.key for s in self._sources if s.stream == BASELINE != stream}
         keys = descriptor["data_keys"]
         needed = {source.key for source in self._sources if source.stream in (None, stream)}
         configured, units = _configuration(descriptor)
@@ -149,12 +151,14 @@ class Numbers:
 
     def nowhere(self) -> list[str]:
         """Return the data keys that neither the frames' stream nor its configuration nor the baseline has so far."""
-        left = {key for known in self._known.values() for key in known.elsewhere}
+        left = {key for known in self._known.values() for key in known.elsewhere} | self._only_baseline
         return sorted(key for key in left if key not in self._baseline)
 
     def ready(self, joined: Joined) -> bool:
         """Tell whether all numbers of a frame are here that may still come."""
         known = self._known[joined.frame.descriptor]
+        if self._only_baseline and not self._had_baseline:
+            return False
         if known.elsewhere and not self._had_baseline:
             data = joined.event.data if joined.event else {}
             if any(key not in data for key in known.elsewhere):
@@ -264,6 +268,8 @@ class Numbers:
         return checked(values), self._streams[stream][source.key].get("units")
 
     def _where_not(self, source: KeySource, known: _Known, joined: Joined) -> str:
+        if source.stream == BASELINE and not self._had_baseline:
+            return f"the stream 'baseline' should bring; the run has {_listed(self._streams)}"
         if source.stream == BASELINE:
             return f"is not in the stream 'baseline', which has {_listed(self._streams.get(BASELINE, ()))}"
         about = known.keys.get(source.key)

@@ -175,7 +175,7 @@ class TimedSamples(_Numbered):
     def _position(self, seq_num: int) -> int | None:
         if self._places is not None:
             return self._places.get(seq_num)
-        return seq_num - 1 if seq_num <= len(self._seq_nums) else None
+        return seq_num - 1 if 0 < seq_num <= len(self._seq_nums) else None
 
 
 class FiledSamples(_Numbered):
