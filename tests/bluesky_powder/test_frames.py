@@ -228,6 +228,28 @@ def test_datum_handlers_can_be_given(tmp_path):
     run.close()
 
 
+@pytest.mark.parametrize("last", ["datum", "resource"])
+def test_events_that_name_one_datum_all_have_its_images(tmp_path, last):
+    documents = datum_run(tmp_path, images(2))
+    events = [document for name, document in documents if name == "event"]
+    events[1]["data"]["det"] = events[0]["data"]["det"]
+    late = [pair for pair in documents if pair[0] == last]
+    out, _ = taken([*(pair for pair in documents if pair[0] != last), *late])
+    assert [frame.seq_num for frame in out] == [1, 2]
+    assert np.array_equal(out[0].images.read(), out[1].images.read())
+    without, _ = taken([pair for pair in documents if pair[0] != last])
+    assert [skipped.reason for skipped in without] == [f"its {last.title()} document never came"] * 2
+
+
+def test_resource_paths_may_be_whole_though_there_is_a_root(tmp_path):
+    documents = datum_run(tmp_path, images(2))
+    (resource,) = (document for name, document in documents if name == "resource")
+    expected = [frame.images.read() for frame in taken(documents)[0]]
+    for path in ("/frames", str(tmp_path / "frames")):
+        resource["resource_path"] = path
+        assert np.array_equal([frame.images.read() for frame in taken(documents)[0]], expected)
+
+
 def test_area_detector_handlers_are_found(tmp_path):
     pytest.importorskip("area_detector_handlers")
     shot = images(2)

@@ -133,7 +133,8 @@ class Handlers:
 
     def _path_of(self, resource: Mapping[str, Any]) -> str:
         path, root = str(resource["resource_path"]), str(resource.get("root") or "")
-        whole = os.path.join(root, path.removeprefix("/")) if root else path
+        is_whole = not root or path.startswith(os.path.join(root, ""))
+        whole = path if is_whole else os.path.join(root, path.removeprefix("/"))
         here = self._reach.mapped(whole)
         return whole if here is None else here
 
