@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from bluesky_powder.frames.legal import KNOWN, MOST_SEQ_NUMS, DocumentError, checked, shown
-from raw_runs import datum_run, images, inline_run, reference_run, stream_run
+from bluesky_powder.replay import replay
+from raw_runs import (
+    SHAPE,
+    Derived,
+    assert_same_bits,
+    datum_run,
+    images,
+    inline_run,
+    recipe_in,
+    reference_run,
+    stream_run,
+    write_hdf5,
+)
 
 EVENT = {"uid": "e", "descriptor": "d", "seq_num": 1, "time": 1.0, "data": {}, "timestamps": {}}
 PAGE = {"uid": ["e"], "descriptor": "d", "seq_num": [1], "time": [1.0], "data": {"x": [5]}, "timestamps": {"x": [1.0]}}
@@ -20,6 +32,16 @@ STREAM_RESOURCE = {
     "run_start": "r",
 }
 RESOURCE = {"uid": "r", "spec": "S", "root": "/", "resource_path": "x", "resource_kwargs": {}}
+OLDER = {
+    "uid": "r",
+    "data_key": "det",
+    "spec": "AD_HDF5_SWMR_SLICE",
+    "root": "/data",
+    "resource_path": "a b/x.h5",
+    "resource_kwargs": {"multiplier": 3},
+    "path_semantics": "posix",
+    "run_start": "s",
+}
 DATUM = {"datum_id": "r/0", "resource": "r", "datum_kwargs": {"n": 1}}
 DATUM_PAGE = {"datum_id": ["r/0", "r/1"], "resource": "r", "datum_kwargs": {"n": [1, 2]}}
 START, STOP = {"uid": "r", "time": 1.0}, {"uid": "z", "run_start": "r", "time": 1.0, "exit_status": "success"}
@@ -78,6 +100,9 @@ def test_legal_documents_of_real_runs_pass_untouched(tmp_path, shared_reference)
         ("datum_page", DATUM_PAGE | {"datum_id": ["a", 2]}, "its datum_id is 2, not a text"),
         ("stream_resource", STREAM_RESOURCE | {"uri": None}, "its uri is None, not a text"),
         ("stream_resource", STREAM_RESOURCE | {"parameters": "x"}, "its parameters is 'x', not a mapping"),
+        ("stream_resource", OLDER | {"spec": "X"}, "it has no mimetype, and its spec 'X' is none of AD_HDF5, "),
+        ("stream_resource", OLDER | {"spec": ["X"]}, "its spec is ['X'], not a text"),
+        ("stream_resource", OLDER | {"resource_path": 5}, "its resource_path is 5, not a text"),
         ("stream_datum", STREAM_DATUM | {"indices": None}, "its indices is None, not a mapping"),
         ("stream_datum", STREAM_DATUM | {"indices": {"start": 1}}, "of its indices: it has no stop"),
         ("stream_datum", STREAM_DATUM | {"seq_nums": {"start": 3, "stop": 1}}, "end at 1, before they begin at 3"),
@@ -107,6 +132,34 @@ def test_legal_turns_numbers_of_numpy_into_those_of_python():
     assert [type(n) for n in datum["indices"].values()] == [int, int]
     page = checked("event_page", PAGE | {"seq_num": np.array([1])}).document
     assert [type(n) for n in page["seq_num"]] == [int]
+
+
+def test_legal_older_stream_resources_become_those_of_today():
+    told = {"uid": "r", "data_key": "det", "run_start": "s", "mimetype": "application/x-hdf5"}
+    uri, parameters = "file://localhost/data/a%20b/x.h5", {"multiplier": 3, "dataset": "/entry/data/data"}
+    given = dict(OLDER)
+    assert checked("stream_resource", given).document == told | {"uri": uri, "parameters": parameters}
+    assert given == OLDER
+    column = OLDER | {"spec": "PANDA", "root": "", "resource_path": "/p.h5", "resource_kwargs": {"path": "/c"}}
+    uri, parameters = "file://localhost/p.h5", {"path": "/c"}
+    assert checked("stream_resource", column).document == told | {"uri": uri, "parameters": parameters}
+
+
+def test_older_stream_resources_are_reduced_as_those_of_today(tmp_path):
+    recipe = recipe_in(tmp_path)
+    told = stream_run(write_hdf5(tmp_path, images(4).reshape(2, 2, *SHAPE)), 2, per_event=2)
+    older = {"spec": "AD_HDF5_SWMR_SLICE", "root": str(tmp_path), "resource_path": "frames.h5"}
+    older |= {"resource_kwargs": {"path": "/entry/data/data", "multiplier": 2}}
+    stay = ("uid", "data_key", "run_start")
+    before = [
+        (name, {key: document[key] for key in stay} | older if name == "stream_resource" else document)
+        for name, document in told
+    ]
+    derived, expected = Derived(), Derived()
+    replay(before, recipe, derived)
+    replay(told, recipe, expected)
+    assert derived.stop["frames_reduced"] == 4
+    assert_same_bits(derived, expected)
 
 
 def test_legal_leaves_out_what_can_be_done_without_and_says_so():

@@ -107,6 +107,13 @@ def test_numbers_column_that_cannot_be_read_says_why(tmp_path, change, says):
     assert all(says in reason and reason.startswith("position 'pos': 'angle'") for reason in reasons(out)), reasons(out)
 
 
+def test_numbers_column_whose_dataset_is_called_path_is_read(tmp_path):
+    lanes = Lanes(tmp_path, 6, columns={"angle": ANGLES}, event_data={"i0": COUNTS})
+    for _, document in lanes.resources:
+        document["parameters"]["path"] = document["parameters"].pop("dataset")
+    assert numbers(taken(lanes.live())) == EXPECTED
+
+
 def test_numbers_column_that_ends_early_is_read_as_far_as_it_goes(tmp_path):
     lanes = Lanes(tmp_path, 6, columns={"angle": ANGLES, "i0": COUNTS})
     write_columns(tmp_path, angle=ANGLES[:4], i0=COUNTS)

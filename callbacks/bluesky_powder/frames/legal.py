@@ -2,8 +2,10 @@
 
 import math
 import operator
+import os
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -15,6 +17,11 @@ MOST_SEQ_NUMS = 10_000_000
 """How many events one StreamDatum may tell of: hours of the fastest detectors."""
 HIGHEST = 2**63 - 1
 """The highest number that tables and files of derived runs hold."""
+HDF5_SPECS = frozenset(
+    {"HDF5", "AD_HDF5", "AD_HDF5_SINGLE", "AD_HDF5_SWMR", "AD_HDF5_SWMR_SLICE", "AD_HDF5_SWMR_STREAM", "PANDA"}
+)
+"""Specs of HDF5 files, which StreamResources named in place of a mimetype before event-model 1.20."""
+_AD_DATASET = "/entry/data/data"
 _EXIT_STATUS = ("success", "abort", "fail")
 _SHOWN = 60
 
@@ -29,7 +36,7 @@ class Legal(NamedTuple):
     Attributes
     ----------
     document
-        As it came, or without what is wrong with it.
+        As it came, without what is wrong with it, or as it would be written today.
     complaints
         What that was.
     """
@@ -77,6 +84,13 @@ def shown(value: Any) -> str:
     except Exception:  # also RecursionError
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def whole_path(root: str, path: str) -> str:
+    """Return the path of a file that a document gives by a root and a path below it, or whole beside its root."""
+    if not root or path.startswith(os.path.join(root, "")):
+        return path
+    return os.path.join(root, path.removeprefix("/"))
 
 
 def _start(document: Document) -> Legal:
@@ -208,6 +222,8 @@ def _datum_page(document: Document) -> Legal:
 
 
 def _stream_resource(document: Document) -> Legal:
+    if "mimetype" not in document and "spec" in document:
+        document = _of_today(document)
     for key in ("uid", "data_key", "mimetype", "uri"):
         _text(document, key)
     if document.get("run_start") is not None:
@@ -215,6 +231,22 @@ def _stream_resource(document: Document) -> Legal:
     if document.get("parameters") is not None:
         _mapping(document, "parameters")
     return Legal(document)
+
+
+def _of_today(stream_resource: Document) -> Document:
+    """Return a StreamResource from before event-model 1.20 as it would be today."""
+    left = dict(_resource(stream_resource).document)
+    spec, root, path = left.pop("spec"), left.pop("root", None), left.pop("resource_path")
+    if spec not in HDF5_SPECS:
+        raise DocumentError(
+            f"it has no mimetype, and its spec {shown(spec)} is none of {', '.join(sorted(HDF5_SPECS))}"
+        )
+    parameters = dict(left.pop("resource_kwargs", None) or {})
+    left.pop("path_semantics", None)
+    if spec.startswith("AD_") and not parameters.get("path"):
+        parameters.setdefault("dataset", _AD_DATASET)
+    uri = f"file://localhost/{quote(whole_path(root or '', path).removeprefix('/'))}"
+    return {**left, "mimetype": "application/x-hdf5", "uri": uri, "parameters": parameters}
 
 
 def _stream_datum(document: Document) -> Legal:

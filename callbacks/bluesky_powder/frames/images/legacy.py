@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import Images, NotHeld, as_images
 from bluesky_powder.frames.images.reach import Reach, Whereabouts
 from bluesky_powder.frames.images.specs import own_handlers
+from bluesky_powder.frames.legal import whole_path
 
 ENTRY_POINTS = "databroker.handlers"
 MOST_OPEN = 16
@@ -132,9 +132,7 @@ class Handlers:
         return self._registry[spec]
 
     def _path_of(self, resource: Mapping[str, Any]) -> str:
-        path, root = str(resource["resource_path"]), str(resource.get("root") or "")
-        is_whole = not root or path.startswith(os.path.join(root, ""))
-        whole = path if is_whole else os.path.join(root, path.removeprefix("/"))
+        whole = whole_path(str(resource.get("root") or ""), str(resource["resource_path"]))
         here = self._reach.mapped(whole)
         return whole if here is None else here
 

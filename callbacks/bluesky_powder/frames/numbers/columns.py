@@ -106,11 +106,12 @@ class ColumnFiles:
     def _place_of(self, column: Column) -> tuple[Path, str]:
         if column.mimetype != HDF5:
             raise FrameSkipped(f"is in a file of type {column.mimetype}, where numbers are not read; known is {HDF5}")
-        path, dataset = Path(self._reach.path(column.uri)), column.parameters.get("dataset")
+        path, parameters = Path(self._reach.path(column.uri)), column.parameters
+        dataset = parameters.get("dataset") or parameters.get("path")
         if not dataset:
             raise FrameSkipped(f"is in {path}, but its StreamResource names no dataset")
         for odd in ("template", "slice"):
-            if column.parameters.get(odd):
+            if parameters.get(odd):
                 raise FrameSkipped(f"is in {path}, but numbers with {odd!r} in their StreamResource are not read")
         return path, str(dataset)
 
