@@ -98,7 +98,8 @@ class Totals:
     frames
         How many are in them before the call.
     rarely
-        (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`.
+        (pixels,) bool, or (0,): pixels that were left out of some of them, and stay out of `sums`. Those without
+        counts, here and in the frames, need not be told.
     rare_weights
         N, W, Q and the sum of c^2 over these pixels, (bins, 4); None where there are none.
     follow

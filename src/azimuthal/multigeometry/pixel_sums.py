@@ -201,9 +201,11 @@ class PixelSums:
         """Return what frames are added to; None if the sums of what is left cannot be followed to the last digit."""
         totals = Totals(self.signal, len(self.monitors), follow=follow)
         if follow and self.missed.size:
-            totals.rarely, (totals.rare_weights, poor) = self._rarely(integrator, self.missed)
+            rarely, (totals.rare_weights, poor) = self._rarely(integrator, self.missed)
             if poor:
                 return None
+            if self.signal[self.missed].any():  # those without a count need no leaving out
+                totals.rarely = rarely
         return totals
 
     def _lacks_missed(self, frame: NDArray[Any], low: Any, high: Any) -> bool:

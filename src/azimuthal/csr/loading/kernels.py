@@ -144,7 +144,7 @@ def load_mixed_and_sum(frames, columns, box, low, high, masked, lines, out, lost
             for j in range(0, width, WIDTH):
                 to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH)
                 interleave(lines, j, TILE_COLUMNS, out, to, added, before)
-            if rarely.size and rarely[first : first + width].any():
+            if rarely.size and any_of(lent(rarely, first, first + width)):
                 for j in range(width):
                     if rarely[first + j]:
                         to = ((i - r0) * TILE_COLUMNS + j) * (2 * WIDTH) + WIDTH
@@ -158,6 +158,15 @@ def load_mixed_and_sum(frames, columns, box, low, high, masked, lines, out, lost
         for j in range(width):
             sums[j] = added[j]
     return spoilt
+
+
+@njit(nogil=True, cache=True, inline="always")
+def any_of(flags):
+    """Tell whether a flag is set: by looking at all of them, which is quicker than asking after each."""
+    one = False
+    for j in range(flags.size):
+        one |= flags[j]
+    return one
 
 
 @njit(nogil=True, cache=True)
