@@ -49,17 +49,24 @@ def documents(
         yield Figure("RunEngine held up per event (step scan, live)", held, "ms", HANDLING)
         scan = Scan(Path(folder) / "large", large, large_frames, NPT)
         for each, most in ((small, None), (scan, BEYOND)):
-            what = f"{each.detector}, {each.npt} bins, HDF5 frame replayed, processor time"
-            replayed, integrated, accumulated = replay_costs(each, repeats)
-            yield Figure(f"{what}: all", replayed.everywhere, "ms")
-            beyond = replayed.everywhere - integrated.everywhere
-            yield Figure(f"{what}: beyond reading and integrating", beyond, "ms", most)
-            longer = replayed.passed - integrated.passed
-            yield Figure(f"{each.detector}, the same by the clock: beyond reading and integrating", longer, "ms", most)
-            science = accumulated.everywhere - integrated.everywhere
-            yield Figure(f"{what}: union, mean frame, spottiness, independent frames", science, "ms")
-            handling = replayed.here - accumulated.here
-            yield Figure(f"{what}: documents, taken in and emitted", handling, "ms", HANDLING)
+            yield from of_replay(each, most, repeats)
+
+
+def of_replay(scan: "Scan", most: float | None, repeats: int) -> Iterator[Figure]:
+    """Yield what a frame of a scan costs in a replay, and what that is beyond reading and integrating.
+
+    After each frame the mean frame of all so far is integrated too: that is integration of an image, and is told apart.
+    """
+    what = f"{scan.detector}, {scan.npt} bins, HDF5 frame replayed, processor time"
+    clock = f"{scan.detector}, the same by the clock"
+    replayed, frame, both, accumulated = replay_costs(scan, repeats)
+    yield Figure(f"{what}: all", replayed.everywhere, "ms")
+    yield Figure(f"{what}: integrating the mean frame so far", both.everywhere - frame.everywhere, "ms")
+    for than, meant in ((both, "the frame and the mean frame"), (frame, "the frame alone")):
+        beyond = f"beyond reading and integrating {meant}"
+        yield Figure(f"{what}: {beyond}", replayed.everywhere - than.everywhere, "ms", most)
+        yield Figure(f"{clock}: {beyond}", replayed.passed - than.passed, "ms", most)
+    yield Figure(f"{what}: documents, taken in and emitted", replayed.here - accumulated.here, "ms", HANDLING)
 
 
 @dataclass(frozen=True)
@@ -149,9 +156,10 @@ class Clock(NamedTuple):
 
 
 def replay_costs(scan: Scan, repeats: int) -> list[Clock]:
-    """Return what a frame costs, the least of some rounds: replayed, read and integrated, and that with all spottiness.
+    """Return what a frame costs, the least of some rounds.
 
-    The latter two do by the engine alone what the callback has it do, in the same stacks, with a file opened anew as in
+    These are: replayed; read and integrated; that and the mean frame after each; that and all spottiness. What follows
+    the first does by the engine alone what the callback has it do, in the same stacks, with a file opened anew as in
     every run. The first frames, for which memory is got and dead pixels are found, are not counted.
     """
     integrator = az.Integrator(scan.geometry, scan.bins, splitting=SPLITTING, polarization=POLARIZATION)
@@ -162,6 +170,9 @@ def replay_costs(scan: Scan, repeats: int) -> list[Clock]:
         notes.append(Clock.now())
 
     reduction.subscribe(lambda _, document: "raw_event_uid" in document.get("data", ()) and note())
+
+    def ones(stack: np.ndarray) -> list[float]:
+        return [1.0] * len(stack)
 
     def in_stacks(use: Callable[[np.ndarray], None]) -> None:
         files = Hdf5Files(Patience(0.0))
@@ -176,12 +187,16 @@ def replay_costs(scan: Scan, repeats: int) -> list[Clock]:
     def integrated() -> None:
         in_stacks(lambda stack: [note() for _ in integrator.integrate(stack)])
 
+    def both() -> None:
+        with az.MeanFrames() as sums:
+            in_stacks(lambda stack: [note() for _ in sums.integrate(integrator, stack, ones(stack), follow=True)[0]])
+
     def accumulated() -> None:
         so_far, excess = None, 0.0
 
         def take(stack: np.ndarray) -> None:
             nonlocal so_far, excess
-            for pattern, mean in zip(*sums.integrate(integrator, stack, [1.0] * len(stack), follow=True), strict=True):
+            for pattern, mean in zip(*sums.integrate(integrator, stack, ones(stack), follow=True), strict=True):
                 so_far = pattern if so_far is None else so_far | pattern
                 for each in (pattern, so_far, mean):
                     each.spottiness_numbers()
@@ -198,6 +213,6 @@ def replay_costs(scan: Scan, repeats: int) -> list[Clock]:
         spent = zip(notes[FIRST - 1], notes[-1], strict=True)
         return Clock(*((stop - start) / (len(notes) - FIRST) for start, stop in spent))
 
-    rounds = [tuple(map(cost, (replayed, integrated, accumulated))) for _ in range(repeats + 1)][1:]
+    rounds = [tuple(map(cost, (replayed, integrated, both, accumulated))) for _ in range(repeats + 1)][1:]
     reduction.close()
     return [Clock(*map(min, zip(*costs, strict=True))) for costs in zip(*rounds, strict=True)]
