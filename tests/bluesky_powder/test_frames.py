@@ -1,6 +1,7 @@
 """Documents to frames: names of files, joining, waiting, and where further files begin."""
 
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -101,6 +102,9 @@ def test_as_images_refuses_what_is_none(array):
 def test_local_path_reads_file_uris_only():
     assert local_path("file://localhost/data/a%20b.h5") == "/data/a b.h5"
     assert local_path("file:///data/run/") == "/data/run/"
+    for name in ("LaB6 #3.h5", "why?.h5"):  # as ophyd-async writes them, and as they should be written
+        assert local_path(f"file://localhost/data/{name}") == f"/data/{name}"
+        assert local_path(Path("/data", name).as_uri()) == f"/data/{name}"
     for uri in ("http://localhost/a", "file://storage/a", "/a/b"):
         with pytest.raises(FramesUnavailable, match="this machine|only file"):
             local_path(uri)

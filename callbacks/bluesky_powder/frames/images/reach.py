@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from numpy.typing import NDArray
 
@@ -60,7 +60,7 @@ class Reach:
         FramesUnavailable
             If the URI points elsewhere, and no folder for it is known here.
         """
-        parts = urlsplit(uri)
+        parts = _split(uri)
         if parts.scheme == "file":
             path = unquote(parts.path)
             here = self.mapped(path)
@@ -96,12 +96,17 @@ def local_path(uri: str) -> str:
     FramesUnavailable
         If the URI points elsewhere.
     """
-    parts = urlsplit(uri)
+    parts = _split(uri)
     if parts.scheme != "file":
         raise FramesUnavailable(f"{uri}: only file:// URIs are read here")
     if parts.netloc not in ("", "localhost", socket.gethostname()):
         raise FramesUnavailable(f"{uri}: this file is on {parts.netloc}, not on this machine; {WAY_OUT}")
     return posixpath.normpath(unquote(parts.path)) + ("/" if parts.path.endswith("/") else "")
+
+
+def _split(uri: str) -> SplitResult:
+    """Split the URI of a file, which has neither query nor fragment: ophyd-async does not quote what is in names."""
+    return urlsplit(uri.replace("#", "%23").replace("?", "%3F"))
 
 
 class Whereabouts:
