@@ -199,6 +199,20 @@ def test_broken_files_do_not_stop_the_others(run, server, raw, recipe, tmp_path)
     assert [line[0] for line in told(outcome)] == [uid_of(raw[1]), uid_of(raw[0])]
 
 
+def test_malformed_documents_in_a_file_cost_themselves_only(run, server, raw, recipe, tmp_path):
+    (start, descriptor, first, *rest, stop), other = raw[0], raw[1]
+    nonsense = [("start", {}), ("descriptor", {}), ("event", {"data": {}}), ("datum", {}), ("stop", {})]
+    counted = ("stop", {**stop[1], "num_events": {"primary": "many"}})
+    file = write_jsonl(tmp_path / "run.jsonl", [start, descriptor, first, start, *nonsense, *rest, counted], other)
+    outcome = run("replay", "--file", file, "--recipe", recipe, "--to", server.uri, "--api-key", "sesame")
+    assert outcome.code == 0, outcome
+    assert [(line[0], line[3]) for line in told(outcome)] == [
+        (uid_of(raw[0]), "3 frames reduced"),
+        (uid_of(other), "2 frames reduced"),
+    ]
+    assert "an event document was not understood (it has no descriptor)" in outcome.out
+
+
 def test_a_run_that_is_ambiguous_says_which_there_are(run, server, tmp_path, recipe):
     runs = [inline_run(images(1)) for _ in range(2)]
     for number, documents in enumerate(runs):

@@ -28,7 +28,11 @@ import pytest
 import yaml
 
 from bluesky_powder import PowderReduction
+from bluesky_powder.cli._jobs import jobs_in_files
+from bluesky_powder.errors import ReplayError
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.replay.run import Replay
+from bluesky_powder.replay.source import place_of_files
 from raw_runs import ARM, Derived, copied
 
 CORPUS = Path(__file__).parents[1] / "documents" / "hostile"
@@ -281,6 +285,29 @@ def test_hostile_streams_one_after_the_other_through_a_full_queue(folder, tmp_pa
     assert "its queue full" in caplog.text
     assert "MemoryError" not in caplog.text
     assert "the subscriber" not in caplog.text  # which finds every derived document valid
+
+
+WRITABLE = [case for case in CASES if '{"$' not in (CORPUS / f"{case}.json").read_text()]
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_hostile_streams_in_a_file(name, folder, tmp_path):
+    """As the command line reads it: with the runs picked out of the file, and asked how long they are."""
+    case = json.loads((CORPUS / f"{name}.json").read_text())
+    path, derived = tmp_path / "run.jsonl", Derived()
+    path.write_text("".join(json.dumps(revive(pair, folder)) + "\n" for pair in case["documents"]))
+    broken = False
+    recipe = recipe_in(tmp_path, **case.get("recipe", {}))
+    with little_memory(), Replay(recipe, derived, place=place_of_files([path])) as replayed:
+        for job in jobs_in_files([path], [], [None]):
+            broken = broken or bool(job.mistake)
+            try:
+                replayed(job.documents())
+            except ReplayError:  # of what does not even look like a document
+                broken = True
+    assert len(derived.stops) == len(derived.starts)
+    reduced = {event["seq_num"] for event in derived.events["primary"]}
+    assert broken or case["reduced"] is None or reduced >= set(case["reduced"])
 
 
 # --- mutations ------------------------------------------------------------------------------------------------------

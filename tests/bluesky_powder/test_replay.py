@@ -1,5 +1,6 @@
 """Replay of documents as such; what comes from Tiled, databroker and files has tests of its own."""
 
+import event_model
 import h5py
 import pytest
 
@@ -58,6 +59,13 @@ def test_replay_takes_pairs_mappings_and_generators(tmp_path):
     assert_same_bits(reduced(iter(documents), recipe), expected)
     assert_same_bits(reduced([list(pair) for pair in documents], recipe), expected)
     assert_same_bits(reduced([{"name": n, "doc": d} for n, d in documents], recipe), expected)
+
+
+def test_replay_takes_the_names_of_event_model(tmp_path):
+    documents = inline_run(images(1))
+    derived = Derived()
+    replay([(event_model.DocumentNames[name], document) for name, document in documents], recipe_in(tmp_path), derived)
+    assert derived.stop["frames_reduced"] == 1
 
 
 def test_replay_is_the_function_however_it_is_imported(tmp_path):

@@ -284,6 +284,9 @@ def test_bad_record_in_the_middle_fails_the_run_but_keeps_what_came_before(tmp_p
         (b'["start", 3]\n', "record 1 is no Bluesky document"),
         (b'[{"name": "start", "doc": 3}]', "record 1 is no Bluesky document"),
         (b'[{"name": "start", "doc": {"uid": "\xff"}}]', "is not UTF-8"),
+        (b'{"a":' * 100_000, "line 1 is nested too deeply"),
+        (b"[" * 100_000, "element 1 is nested too deeply"),
+        (b"\x92\xa5start" + b"\x91" * 100_000, "record 1: StackError"),
         (b"\x1f\x8b\x08\x00" + b"\xff" * 50, "is a damaged gzip file"),
         (gzip.compress(b'["start", {}]\n', mtime=0)[:-6], "ends in the middle"),
     ],
@@ -294,6 +297,12 @@ def test_file_without_documents_says_so(tmp_path, content, says):
     with pytest.raises(ReplayError, match=says) as raised:
         list(documents_in(path))
     assert str(path) in str(raised.value)
+
+
+def test_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_text('["start", {"uid": "a"}]\n', encoding="utf-8-sig")
+    assert list(documents_in(path)) == [("start", {"uid": "a"})]
 
 
 def test_file_that_is_not_there_says_so(tmp_path):

@@ -80,7 +80,8 @@ class Board:
         events
             How many events are going to be reduced, all detectors together; None where nobody knows.
         """
-        self._tasks[raw_uid] = self.progress.add_task(f"run {raw_uid[:8]}", total=events)
+        if raw_uid not in self._tasks:
+            self._tasks[raw_uid] = self.progress.add_task(f"run {raw_uid[:8]}", total=events)
 
     def end(self, raw_uid: str) -> None:
         """Take a raw run's bar away, and say what became of it."""

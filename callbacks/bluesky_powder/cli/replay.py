@@ -166,10 +166,10 @@ def _do(job: Job, replayed: "Replay", board: Board, check: Callable[[], None]) -
 
     def progress(name: str, document: Any) -> None:
         check()
-        if name == "start":
-            board.begin(str(document["uid"]), job.events.get(str(document["uid"])))
+        if name == "start" and isinstance(uid := document.get("uid"), str):
+            board.begin(uid, job.events.get(uid))
         elif name == "stop":
-            board.end(str(document["run_start"]))
+            board.end(str(document.get("run_start")))
 
     check()
     if job.mistake:

@@ -1,6 +1,6 @@
 """Finding raw runs: in a catalog by uid, its beginning or scan id, and a catalog by its registered name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,9 @@ def expected_events(stop: Any, stream: str | None) -> int | None:
     stream
         Name of the stream of the frames; None where that is not known before.
     """
-    numbers = {name: count for name, count in ((stop or {}).get("num_events") or {}).items() if name not in NOT_FRAMES}
+    counts = (stop or {}).get("num_events")
+    told = counts.items() if isinstance(counts, Mapping) else ()
+    numbers = {name: count for name, count in told if name not in NOT_FRAMES and isinstance(count, int)}
     return numbers.get(stream) if stream else max(numbers.values(), default=None)
 
 

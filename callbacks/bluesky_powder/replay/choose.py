@@ -12,7 +12,7 @@ MOST_SHOWN = 5
 
 
 def runs_of(documents: Iterable[Pair], uids: Collection[str]) -> Iterator[Pair]:
-    """Yield the documents of some runs.
+    """Yield the documents of some runs, and those that do not tell whose they are.
 
     Raises
     ------
@@ -21,7 +21,11 @@ def runs_of(documents: Iterable[Pair], uids: Collection[str]) -> Iterator[Pair]:
     """
     routes, found = Routes(), set()
     for name, document in documents:
-        run = routes.run_of(name, document)
+        try:
+            run = routes.run_of(name, document)
+        except (KeyError, TypeError):  # malformed; who takes it says so
+            yield name, document
+            continue
         if run in uids or (run is None and name in ("resource", "datum", "datum_page")):  # old ones name no run
             yield name, document
         if name == "start" and run in uids:
@@ -58,10 +62,10 @@ def contents(documents: Iterable[Pair]) -> dict[str, Mapping[str, Any] | None]:
     stops: dict[str, Mapping[str, Any] | None] = {}
     try:
         for name, document in documents:
-            if name == "start":
-                stops[str(document.get("uid"))] = None
-            elif name == "stop" and document.get("run_start") in stops:
-                stops[str(document["run_start"])] = document
+            if name == "start" and isinstance(document.get("uid"), str):
+                stops[document["uid"]] = None
+            elif name == "stop" and (uid := str(document.get("run_start"))) in stops:
+                stops[uid] = document
     except ReplayError:
         # Whoever replays them meets it again, after the runs before it.
         if not stops:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bluesky_powder.errors import PublishError, ReplayError
+from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.replay.arrays import unpacked_array
 
 Binary = io.BufferedReader | gzip.GzipFile
@@ -72,6 +73,8 @@ def documents_in(path: str | Path) -> Iterator[Pair]:
 
 
 def _documents(file: Binary, path: Path) -> Iterator[Pair]:
+    if file.peek(3).startswith(codecs.BOM_UTF8):
+        file.read(3)
     head = file.peek(64).lstrip()
     if not head:
         raise ReplayError(f"{path} is empty")
@@ -109,6 +112,8 @@ def _json_lines(file: Binary, path: Path) -> Iterator[Any]:
             continue
         try:
             yield json.loads(text)
+        except RecursionError as error:
+            raise ReplayError(f"{path}, line {number} is nested too deeply") from error
         except ValueError as error:
             if line.endswith(b"\n"):
                 raise ReplayError(f"{path}, line {number} is not JSON: {error}") from error
@@ -127,6 +132,8 @@ def _json_array(file: Binary, path: Path) -> Iterator[Any]:
             return
         try:
             element, at = decode(held, at)
+        except RecursionError as error:
+            raise ReplayError(f"{path}, element {number} is nested too deeply") from error
         except json.JSONDecodeError as error:
             if not _may_go_on(error):
                 raise ReplayError(f"{path}, element {number} is not JSON: {error}") from error
@@ -163,7 +170,7 @@ def _msgpack(file: Binary, path: Path) -> Iterator[Any]:
     except (EOFError, OSError, zlib.error):
         raise
     except Exception as error:
-        raise ReplayError(f"{path} is neither JSON nor msgpack: record {number + 1}: {error}") from error
+        raise ReplayError(f"{path} is neither JSON nor msgpack: record {number + 1}: {in_one_line(error)}") from error
     if end < file.tell():
         raise _broken_off(path, f"record {number + 1}")
 

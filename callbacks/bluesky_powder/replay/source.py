@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from event_model import DocumentNames
+
 from bluesky_powder.errors import ReplayError
 from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.replay.choose import Pair, runs_of
@@ -168,6 +170,7 @@ def _pair(item: Any) -> Pair:
     if isinstance(item, Mapping) and {"name", "doc"} <= item.keys():
         item = item["name"], item["doc"]
     if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], Mapping):
-        return str(item[0]), item[1]
+        name = item[0].value if isinstance(item[0], DocumentNames) else item[0]
+        return str(name), item[1]
     shown = repr(item)
     raise ReplayError(f"{shown[:80]} is no (name, document) pair")
