@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import warnings
+from importlib.util import find_spec
 
 import dask.array
 import h5py
@@ -184,6 +185,21 @@ def test_tiff_in_colour_is_refused(tmp_path, kind, mimetype):
     uri = f"file://localhost{tmp_path}/" + ("" if many else "0.tif")
     documents = stream_run(uri, 1, mimetype=mimetype, parameters={"template": "{:d}.tif"} if many else {})
     assert f"in colour ({kind.upper()})" in reason(documents, timeout=60.0)
+
+
+@pytest.mark.parametrize("template", ["{:d}.tif", ""])
+def test_tiff_that_needs_a_codec_is_read_or_says_what_to_install_at_once(tmp_path, template):
+    shot = images(1).astype(np.uint16)
+    Image.fromarray(shot[0]).save(tmp_path / "0.tif", compression="tiff_lzw")
+    uri = f"file://localhost{tmp_path}/" + ("" if template else "0.tif")
+    mimetype = "multipart/related;type=image/tiff" if template else "image/tiff"
+    parameters = {"template": template} if template else {}
+    documents = stream_run(uri, 1, mimetype=mimetype, parameters=parameters)
+    if find_spec("imagecodecs"):
+        assert np.array_equal(read(documents)[0], shot)
+        return
+    says = reason(documents, timeout=1000.0)
+    assert "0.tif cannot be decompressed: <COMPRESSION.LZW: 5> requires the 'imagecodecs' package; pip install" in says
 
 
 def test_a_file_of_another_kind_is_said_to_be_none(tmp_path):

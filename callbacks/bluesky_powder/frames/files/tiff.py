@@ -1,5 +1,7 @@
 """Images of a TIFF file: all of it, or some of its pages."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ def load(path: Path) -> NDArray[Any]:
     Raises
     ------
     FrameSkipped
-        If they are in colour, or differ in shape.
+        If they are in colour, differ in shape, or are compressed as only a package undoes that is not installed.
     """
-    with tifffile.TiffFile(path) as file:
+    with _saying_what_to_install(path), tifffile.TiffFile(path) as file:
         _check_grey(path, file)
         if len(file.series) == 1:
             return file.series[0].asarray()
@@ -35,11 +37,11 @@ def load_pages(path: Path, first: int, stop: int) -> NDArray[Any]:
     Raises
     ------
     FrameSkipped
-        If they are in colour.
+        If they are in colour, or are compressed as only a package undoes that is not installed.
     FramesUnavailable
         If the file has fewer.
     """
-    with tifffile.TiffFile(path) as file:
+    with _saying_what_to_install(path), tifffile.TiffFile(path) as file:
         _check_grey(path, file)
         if len(file.pages) == 1 and len(file.series[0].shape) > 2:
             # A stack written in one go may have one page only, which does not tell of the images behind it.
@@ -49,6 +51,16 @@ def load_pages(path: Path, first: int, stop: int) -> NDArray[Any]:
             return images[first:stop].copy()
         _check_length(path, len(file.pages), stop)
         return file.asarray(key=slice(first, stop))
+
+
+@contextlib.contextmanager
+def _saying_what_to_install(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise FrameSkipped(f"{path} cannot be decompressed: {error}; pip install imagecodecs") from error
 
 
 def _check_grey(path: Path, file: tifffile.TiffFile) -> None:
