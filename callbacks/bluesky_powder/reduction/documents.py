@@ -1,5 +1,6 @@
 """The derived run's documents: their keys, composed with event-model, ndarrays left as they are."""
 
+import json
 import logging
 import math
 import time
@@ -225,7 +226,10 @@ _HINTED = ("spottiness", "spottiness_excess", "union_spottiness", "mean_frame_sp
 
 
 def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mapping[str, str]) -> dict[str, Any]:
-    passed = {k: v for k, v in raw.items() if _is_passed_on(k) and _is_valid({k: v})}
+    # Under names of their own: scan_id itself would shadow the raw run in catalogs.
+    renamed = {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name", "num_points") if key in raw}
+    wanted = {key: value for key, value in raw.items() if _is_passed_on(key)} | renamed
+    passed = {key: value for key, value in wanted.items() if _is_valid({key: value})}
     axes = list(position_keys.values()) or ["time"]
     metadata = {
         **passed,
@@ -237,10 +241,8 @@ def _start_metadata(raw: Mapping[str, Any], recipe: Recipe, position_keys: Mappi
         "versions": versions(),
         "hints": {"dimensions": [[axes, "primary"]]},
     }
-    # Under names of their own: scan_id itself would shadow the raw run in catalogs.
     if recipe.detector is not None:
         metadata["detector"] = recipe.detector
-    metadata |= {f"raw_{key}": raw[key] for key in ("scan_id", "plan_name", "num_points") if key in raw}
     return metadata
 
 
@@ -259,8 +261,12 @@ def _is_passed_on(key: Any) -> bool:
 
 
 def _is_valid(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a start document may have this; what is wrong in the raw one is not to spoil the derived one."""
+    """Tell whether a start document may have this; what is wrong in the raw one is not to spoil the derived one.
+
+    Nor what JSON does not have: no server would take it.
+    """
     try:
+        json.dumps(event_model.sanitize_doc(dict(metadata)))
         event_model.schema_validators[event_model.DocumentNames.start].validate({"uid": "-", "time": 0.0, **metadata})
     except Exception:
         LOGGER.warning("the start document has %s of a kind that it may not have; left out", " ".join(metadata))

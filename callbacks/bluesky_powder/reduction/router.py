@@ -19,6 +19,11 @@ LOST = (
     "the reduction was behind and its queue full ({documents} documents, {megabytes:g} MB of arrays); "
     "replay the run, or raise max_documents and max_bytes"
 )
+OUTDATED = {
+    "bulk_events": "event_model.bulk_events_to_event_pages turns what is in it into event_page documents",
+    "bulk_datum": "event_model.bulk_datum_to_datum_page turns it into a datum_page document",
+}
+"""Kinds that nothing makes any more, and what to do with those of old files."""
 MOST_UNKNOWN = 1000
 """Descriptors that have not come, of which documents are counted."""
 
@@ -84,6 +89,9 @@ class Router:
         """Hand a document to its run; start and stop documents open and end one. Never raises."""
         try:
             legal = checked(name, document)
+            if name in OUTDATED:
+                self._complain(name, document, f"a {name} document: it is outdated; {OUTDATED[name]}")
+                return
             if name not in KNOWN:
                 LOGGER.debug("a document of the unknown kind %s passes by", shown(name))
                 return

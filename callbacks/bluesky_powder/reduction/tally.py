@@ -8,6 +8,8 @@ LOGGER = logging.getLogger("bluesky_powder.reduction")
 
 MOST_REASONS = 20
 MOST_SEQ_NUMS = 10
+LONGEST = 1000
+"""Characters of one reason."""
 OTHER = "other reasons (see the log)"
 
 ExitStatus = Literal["success", "abort", "fail"]
@@ -51,6 +53,7 @@ class Tally:
 
     def skip(self, seq_num: int | None, count: int, reason: str) -> None:
         """Count frames that were skipped; a reason is a warning the first time, debug after that."""
+        reason = _short(reason)
         self.seen += count
         self.skipped += count
         self.events_skipped += 1 if seq_num is not None else count
@@ -65,6 +68,7 @@ class Tally:
 
     def trouble(self, what: str) -> None:
         """Note something that went wrong with the run rather than with a frame."""
+        what = _short(what)
         LOGGER.warning("run %s: %s", self.run[:8], what)
         if what not in self.troubles and len(self.troubles) < MOST_REASONS:
             self.troubles.append(what)
@@ -84,7 +88,7 @@ class Tally:
             parts.append("the reduction was closed before the raw run ended")
         elif raw_stop.get("exit_status", "success") != "success":
             status = "abort" if raw_stop["exit_status"] == "abort" else "fail"
-            why = raw_stop.get("reason") or "no reason given"
+            why = _short(raw_stop.get("reason") or "no reason given")
             parts.append(f"the raw run ended with {raw_stop['exit_status']!r}: {why}")
         if self.skipped:
             parts.append(f"{self.skipped} of {self.seen} frames were skipped: {self._worst()}")
@@ -114,3 +118,7 @@ class Tally:
         told = [f"{text} ({reason.frames}×)" for text, reason in ordered[:3]]
         more = [f"{len(ordered) - 3} more reasons"] if len(ordered) > 3 else []
         return ", ".join([*told, *more])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

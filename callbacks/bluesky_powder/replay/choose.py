@@ -9,6 +9,8 @@ from bluesky_powder.publish.routing import Routes
 
 Pair = tuple[str, Mapping[str, Any]]
 MOST_SHOWN = 5
+_WITHOUT_RUN = ("resource", "datum", "datum_page", "bulk_events", "bulk_datum")
+"""Kinds of documents of which old ones name no run."""
 
 
 def runs_of(documents: Iterable[Pair], uids: Collection[str]) -> Iterator[Pair]:
@@ -26,7 +28,7 @@ def runs_of(documents: Iterable[Pair], uids: Collection[str]) -> Iterator[Pair]:
         except (KeyError, TypeError):  # malformed; who takes it says so
             yield name, document
             continue
-        if run in uids or (run is None and name in ("resource", "datum", "datum_page")):  # old ones name no run
+        if run in uids or (run is None and name in _WITHOUT_RUN):
             yield name, document
         if name == "start" and run in uids:
             found.add(run)
