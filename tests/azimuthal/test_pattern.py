@@ -219,6 +219,24 @@ def test_spottiness_error_is_the_standard_error_of_the_mean_excess():
     np.testing.assert_allclose(pattern.mean_excess, R.mean())
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rings_that_do_not_count_stay_out_of_error_and_mean(seed):
+    pattern = pattern_of(*frame(seed, pixels=80, counts=5.0, empty_last=True))
+    R, intensity = pattern.spottiness_profile(excess=True), pattern.intensity
+    counts = np.isfinite(R)
+    assert 0 < counts.sum() < len(R)
+    scatter, weights, n = R[counts], intensity[counts], int(counts.sum())
+    mean = np.average(scatter, weights=weights)
+    both = np.sqrt(np.maximum([scatter.mean(), mean], 0.0))
+    np.testing.assert_allclose([pattern.spottiness(w, excess=True) for w in (False, True)], both, rtol=1e-12)
+    if n < 2:
+        assert math.isnan(pattern.spottiness_error())
+    else:
+        np.testing.assert_allclose(pattern.spottiness_error(), scatter.std(ddof=1) / np.sqrt(n), rtol=1e-12)
+    in_columns = pattern.with_sums(np.asfortranarray(pattern.sums))
+    assert in_columns.spottiness_numbers() == pattern.spottiness_numbers()
+
+
 @pytest.mark.parametrize(("seed", "pixels", "counts"), [(0, 600, 30.0), (1, 60, 3.0), (2, 30, 0.1), (3, 240, 0.0)])
 def test_all_numbers_at_once_have_the_bits_of_each(seed, pixels, counts):
     pattern = pattern_of(*frame(seed, pixels=pixels, counts=counts, split=seed % 2 == 0))

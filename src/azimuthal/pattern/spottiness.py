@@ -10,13 +10,12 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from azimuthal.errors import PatternError
-from azimuthal.pattern.sums import Array, BinnedSums
+from azimuthal.pattern.sums import ROUNDING, Array, BinnedSums
 
 Grade = Literal["smooth", "mild", "strong"]
 
@@ -26,58 +25,40 @@ LEAST_EFFECTIVE_PIXELS = 10.0
 """Rings with fewer effective pixels, W^2 / Q, do not count towards the excess: their variance says nothing."""
 
 
-class Rings:
-    """The rings that saw counts, and what is read from each of them.
-
-    Parameters
-    ----------
-    pattern
-        Whose radial bins with V > 0 they are.
+class RingMeans(NamedTuple):
+    """What a pattern's rings say, not clipped.
 
     Attributes
     ----------
-    bins
-        Which of the pattern's bins they are.
-    intensity
-        V / W of each.
+    rings
+        How many saw counts.
+    plain, weighted
+        Mean of their R, plain and weighted by intensity; NaN without any.
+    counting
+        How many of them count towards the excess.
+    excess, excess_weighted
+        Mean of their R_excess, likewise.
+    error, error_weighted
+        Standard errors of these; NaN below two rings.
     """
 
-    def __init__(self, pattern: BinnedSums) -> None:
-        self.bins = _bins_of(np.flatnonzero(pattern.filled & (pattern.sum_signal > 0)))
-        V, W, self._Q, self._P = (pattern.sums[row][self.bins] for row in (1, 2, 3, 6))
-        self._variance = pattern.azimuthal_variance[self.bins]
-        self._squared_signal, self._squared_weight = V * V, W * W
-        self.intensity: Array = V / W
-
-    def scatter(self) -> Array:
-        """Return R of each ring."""
-        return self._variance / self._squared_signal
-
-    def excess(self) -> Array:
-        """Return R_excess of each ring, not clipped."""
-        explained = self._P * (1.0 - self._Q / self._squared_weight)
-        return (self._variance - explained) / self._squared_signal
-
-    def counting(self) -> NDArray[np.bool_]:
-        """Return which rings count towards the excess."""
-        counting: NDArray[np.bool_] = self._squared_weight >= LEAST_EFFECTIVE_PIXELS * self._Q
-        return counting
-
-    def scatter_and_weights(self, excess: bool) -> tuple[Array, Array]:
-        """Return R, or R_excess, and the intensity of the rings that count towards its mean."""
-        if not excess:
-            return self.scatter(), self.intensity
-        counting = self.counting()
-        if counting.all():
-            return self.excess(), self.intensity
-        return self.excess()[counting], self.intensity[counting]
+    rings: int
+    plain: float
+    weighted: float
+    counting: int
+    excess: float
+    excess_weighted: float
+    error: float
+    error_weighted: float
 
 
-def _bins_of(numbers: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return ascending numbers of bins as a slice where they follow each other, as most often: it copies nothing."""
-    if numbers.size and numbers[-1] - numbers[0] + 1 == numbers.size:
-        return slice(int(numbers[0]), int(numbers[-1]) + 1)
-    return numbers
+def ring_means(pattern: BinnedSums) -> RingMeans:
+    """Look at a pattern's rings."""
+    from azimuthal.pattern.kernels import describe_rings  # numba: reading patterns does without
+
+    sums = np.ascontiguousarray(pattern.sums)
+    sums.flags.writeable = False  # as those of patterns are: the kernel is compiled for such arrays
+    return RingMeans(*describe_rings(sums, ROUNDING, LEAST_EFFECTIVE_PIXELS))
 
 
 def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -> float:
@@ -91,29 +72,28 @@ def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -
 
 def mean_scatter(pattern: BinnedSums, weighted: bool, excess: bool) -> float:
     """Return the mean of R or R_excess over the rings, intensity-weighted or not, not clipped; NaN without rings."""
-    R, weights = Rings(pattern).scatter_and_weights(excess)
-    return _mean(R, weights if weighted else None)
+    means = ring_means(pattern)
+    if excess:
+        return means.excess_weighted if weighted else means.excess
+    return means.weighted if weighted else means.plain
 
 
 def excess_error(pattern: BinnedSums, weighted: bool) -> float:
     """Return the standard error of the mean of R_excess (that is, of the square of S_excess); NaN below two rings."""
-    R, weights = Rings(pattern).scatter_and_weights(excess=True)
-    return _error(R, weights if weighted else None)
+    means = ring_means(pattern)
+    return means.error_weighted if weighted else means.error
 
 
 def numbers(pattern: BinnedSums) -> "SpottinessNumbers":
     """Return what `spottiness`, `mean_scatter` and `excess_error` give, to the last bit, evaluating the rings once."""
-    rings = Rings(pattern)
-    R, intensity = rings.scatter_and_weights(excess=False)
-    excess, weights = rings.scatter_and_weights(excess=True)
-    mean_excess = _mean(excess, None)
+    means = ring_means(pattern)
     return SpottinessNumbers(
-        plain=_root(_mean(R, None)),
-        weighted=_root(_mean(R, intensity)),
-        excess=_root(mean_excess),
-        excess_weighted=_root(_mean(excess, weights)),
-        excess_error=_error(excess, None),
-        mean_excess=mean_excess,
+        plain=_root(means.plain),
+        weighted=_root(means.weighted),
+        excess=_root(means.excess),
+        excess_weighted=_root(means.excess_weighted),
+        excess_error=means.error,
+        mean_excess=means.excess,
     )
 
 
@@ -141,39 +121,19 @@ class SpottinessNumbers:
     mean_excess: float
 
 
-def _mean(R: Array, weights: Array | None) -> float:
-    """Return the mean over rings, NaN without any."""
-    if not R.size:
-        return math.nan
-    return float(_total(R) / R.size if weights is None else _total(weights * R) / _total(weights))
-
-
-def _total(values: Array) -> np.float64:
-    """Return the sum, as `values.sum()` does after looking at what else it may be asked for."""
-    total: np.float64 = np.add.reduce(values)
-    return total
-
-
 def _root(mean: float) -> float:
     return math.sqrt(max(0.0, mean)) if not math.isnan(mean) else math.nan
 
 
-def _error(R: Array, weights: Array | None) -> float:
-    """Return the standard error of `_mean`, NaN below two rings."""
-    n = R.size
-    if n < 2:
-        return math.nan
-    apart = R - _mean(R, weights)
-    if weights is None:
-        return math.sqrt(_total(apart * apart) / (n - 1)) / math.sqrt(n)
-    return float(np.sqrt(n / (n - 1) * _total(weights**2 * apart**2)) / _total(weights))
-
-
 def profile(pattern: BinnedSums, excess: bool) -> Array:
     """Return R or R_excess ring by ring, NaN where the ring does not count."""
-    rings = Rings(pattern)
+    counts = pattern.filled & (pattern.sum_signal > 0)
+    if excess:
+        counts &= pattern.sum_normalization**2 >= LEAST_EFFECTIVE_PIXELS * pattern.sum_normalization2
+    V, W, Q, P = (pattern.sums[row][counts] for row in (1, 2, 3, 6))
+    explained = P * (1.0 - Q / (W * W)) if excess else 0.0
     values = np.full(pattern.sum_signal.shape, np.nan)
-    values[rings.bins] = np.where(rings.counting(), rings.excess(), np.nan) if excess else rings.scatter()
+    values[counts] = (pattern.azimuthal_variance[counts] - explained) / (V * V)
     return values
 
 
