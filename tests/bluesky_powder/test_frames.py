@@ -245,6 +245,19 @@ def test_events_that_name_one_datum_all_have_its_images(tmp_path, last):
     assert [skipped.reason for skipped in without] == [f"its {last.title()} document never came"] * 2
 
 
+def test_resource_may_come_after_any_number_of_events(tmp_path):
+    documents = datum_run(tmp_path, np.zeros((1, 2, 2), np.uint8))
+    event, datum = (dict(next(d for name, d in documents if name == kind)) for kind in ("event", "datum"))
+    many = []
+    for n in range(5000):
+        many.append(("datum", datum | {"datum_id": f"d/{n}"}))
+        many.append(("event", event | {"seq_num": n + 1, "data": {"det": f"d/{n}"}}))
+    late = [pair for pair in documents if pair[0] == "resource"]
+    out, _ = taken([*documents[:2], *many, *late])
+    assert [frame.seq_num for frame in out] == list(range(1, 5001))
+    assert not any(isinstance(frame, Skipped) for frame in out)
+
+
 def test_resource_paths_may_be_whole_though_there_is_a_root(tmp_path):
     documents = datum_run(tmp_path, images(2))
     (resource,) = (document for name, document in documents if name == "resource")

@@ -89,6 +89,20 @@ def test_run_of_legacy_datums_of_several_detectors_keeps_the_latest_only(stream)
     assert grown < ROOM
 
 
+def test_run_of_one_legacy_resource_an_event_keeps_the_latest_only():
+    run = RunFrames(BOTH, "run", Patience(0.0), {"SPEC": dict})
+
+    def step(n):
+        yield "resource", {"uid": f"r{n}", "spec": "SPEC", "resource_path": f"/nowhere/{n}", "root": "/"}
+        yield "datum", {"datum_id": f"r{n}/0", "resource": f"r{n}", "datum_kwargs": {}}
+        yield event(n, {"det": f"r{n}/0", "angle": 1.0, "i0": 5.0})
+
+    keys = {"det": {"dtype": "array", "shape": [2, 3], "source": "", "external": "FILESTORE:"}, **NUMBERS}
+    frames, grown = growth(run, [descriptor("primary", keys)], step, 40_000)
+    assert frames == 40_000
+    assert grown < ROOM
+
+
 @pytest.mark.parametrize("samples", [2, "time"])
 def test_run_with_columns_and_another_stream_keeps_the_latest_only(tmp_path, samples):
     events = 12_000
@@ -117,21 +131,28 @@ def test_run_with_columns_and_another_stream_keeps_the_latest_only(tmp_path, sam
     assert grown < ROOM  # times and values are kept in arrays, which are one block each
 
 
-@pytest.mark.parametrize("missing", ["events", "stream_datums", "stream_resource", "columns"])
+@pytest.mark.parametrize("missing", ["events", "stream_datums", "stream_resource", "columns", "datums", "resource"])
 def test_run_whose_documents_never_meet_is_bounded(monkeypatch, missing):
     """What waits for its counterpart is told of, each event once, but not all of it is kept."""
-    for where in ("join", "streamed", "held"):
+    for where in ("join", "streamed", "held", "datums"):
         monkeypatch.setattr(f"bluesky_powder.frames.joining.{where}.MOST_WAITING", 100)
     keys = {"det": frames_key(), **NUMBERS}
     if missing == "columns":
         keys["angle"] = number_key([1], external="STREAM:")
+    filed = missing in ("datums", "resource")
+    if filed:
+        keys["det"] = {"dtype": "array", "shape": [2, 3], "source": "", "external": "FILESTORE:"}
     head = [descriptor("primary", keys)]
-    if missing != "stream_resource":
+    if missing != "stream_resource" and not filed:
         head.append(resource("r", "det", "file:///nowhere/a.h5"))
 
     def step(n):
-        if missing != "stream_datums":
+        if filed:
+            yield event(n, {"det": f"d/{n}", "angle": 1.0, "i0": 1.0})
+        elif missing != "stream_datums":
             yield datum("r", n - 1, n)
+        if missing == "resource":
+            yield "datum", {"datum_id": f"d/{n}", "resource": "never", "datum_kwargs": {}}
         if missing in ("stream_datums", "columns"):
             yield event(n, {"angle": 1.0, "i0": 1.0} if missing == "stream_datums" else {"i0": 1.0})
 
@@ -139,9 +160,10 @@ def test_run_whose_documents_never_meet_is_bounded(monkeypatch, missing):
     run = RunFrames(BOTH, "run", Patience(0.0))
     take = run.take
     monkeypatch.setattr(run, "take", lambda *document: told.extend(take(*document)) or ())
-    _, grown = growth(run, head, step, 1000)
+    events = 10_000 if missing == "resource" else 1000  # of Datums that were asked for, 4096 are kept anyway
+    _, grown = growth(run, head, step, events)
     early = len(told)
     told.extend(run.finish())
-    assert sum(item.count for item in told) == 1000
+    assert sum(item.count for item in told) == events
     assert all(isinstance(item, Skipped) for item in told)
     assert grown < ROOM + 10 * early

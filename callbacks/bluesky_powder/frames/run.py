@@ -117,6 +117,8 @@ class RunFrames:
         yield from self._without_resource()
         for asking, kind in self._datums.leftovers():
             yield Skipped(asking.seq_num, self._count(asking.note.descriptor), f"its {kind} document never came")
+        if self._datums.lost:
+            yield Skipped(None, self._datums.lost, "its Datum or Resource document never came")
         if self._join is not None:
             yield from self._deliver(self._join.leftovers())
         self._numbers.others.decide()

@@ -17,6 +17,7 @@ from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames.frame import Images, NotHeld, as_images
 from bluesky_powder.frames.images.reach import Reach, Whereabouts
 from bluesky_powder.frames.images.specs import own_handlers
+from bluesky_powder.frames.joining.recent import Recent
 from bluesky_powder.frames.legal import whole_path
 
 ENTRY_POINTS = "databroker.handlers"
@@ -48,7 +49,7 @@ class Handlers:
         self._own = own_handlers(reach.hdf5)
         self._missing: dict[str, str] = {}
         self._made: OrderedDict[str, Any] = OrderedDict()
-        self._places: dict[str, Whereabouts] = {}
+        self._places: Recent[str, Whereabouts] = Recent()
 
     def images(
         self, resource: Mapping[str, Any], datum_kwargs: Mapping[str, Any], stream: str, data_key: str, seq_num: int
@@ -72,7 +73,8 @@ class Handlers:
             self._class_of(str(resource["spec"]))
         except FramesUnavailable:
             return remote or local
-        where = self._places.setdefault(str(resource["uid"]), Whereabouts())
+        uid = str(resource["uid"])
+        where = self._places[uid] = self._places.get(uid) or Whereabouts()
         return where.choose(local, self._path_of(resource), remote)
 
     def read(self, resource: Mapping[str, Any], datum_kwargs: Mapping[str, Any]) -> NDArray[Any]:

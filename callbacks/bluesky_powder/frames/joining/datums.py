@@ -1,13 +1,14 @@
 """Events that name a Datum, Datums that name a Resource: put together, whichever comes first."""
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from bluesky_powder.frames.joining.join import MOST_WAITING
 from bluesky_powder.frames.joining.recent import Recent, Resources
 
 E = TypeVar("E")
+W = TypeVar("W")
 Document = Mapping[str, Any]
 
 
@@ -26,6 +27,38 @@ class Lacking(NamedTuple, Generic[E]):
     kind: Literal["Datum", "Resource"]
 
 
+class _Waiting(Generic[W]):
+    """What waits, by the uid of the document that it waits for."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[str, deque[W]] = OrderedDict()
+        self._count = 0
+        self.lost = 0
+
+    def put(self, uid: str, what: W) -> None:
+        """Let something wait; what has waited longest goes where there are too many."""
+        self._queues.setdefault(uid, deque()).append(what)
+        self._count += 1
+        if self._count > MOST_WAITING:
+            oldest, queue = next(iter(self._queues.items()))
+            queue.popleft()
+            self._count -= 1
+            self.lost += 1
+            if not queue:
+                del self._queues[oldest]
+
+    def take(self, uid: str) -> Iterable[W]:
+        """Return what waited for a document."""
+        queue = self._queues.pop(uid, deque())
+        self._count -= len(queue)
+        return queue
+
+    def rest(self) -> Iterator[W]:
+        """Yield everything."""
+        while self._queues:
+            yield from self.take(next(iter(self._queues)))
+
+
 class Datums(Generic[E]):
     """Finds the Datum and the Resource that an event asks for.
 
@@ -36,22 +69,22 @@ class Datums(Generic[E]):
         self._resources = Resources()
         self._datums: OrderedDict[str, Document] = OrderedDict()
         self._used: Recent[str, Document] = Recent()
-        self._waiting: OrderedDict[str, list[E]] = OrderedDict()
-        self._without_resource: defaultdict[str, list[str]] = defaultdict(list)
+        self._without_datum: _Waiting[E] = _Waiting()
+        self._without_resource: _Waiting[tuple[E, Document]] = _Waiting()
+
+    @property
+    def lost(self) -> int:
+        """How many events were dropped, because so many waited."""
+        return self._without_datum.lost + self._without_resource.lost
 
     def ask(self, datum_id: str, event: E) -> Iterator[Found[E]]:
         """Yield what an event asks for; if it is not there yet, the event waits."""
         datum = self._datums.pop(datum_id, None) or self._used.get(datum_id)
         if datum is None:
-            self._waiting.setdefault(datum_id, []).append(event)
-            return
-        self._used[datum_id] = datum
-        resource = self._resources.get(datum["resource"])
-        if resource is None:
-            self._waiting.setdefault(datum_id, []).append(event)
-            self._without_resource[datum["resource"]].append(datum_id)
+            self._without_datum.put(datum_id, event)
         else:
-            yield Found(event, datum, resource)
+            self._used[datum_id] = datum
+            yield from self._with_datum(event, datum)
 
     def forget(self, datum_id: str) -> None:
         """Drop a Datum that something else has asked for."""
@@ -60,25 +93,30 @@ class Datums(Generic[E]):
     def datum(self, document: Document) -> Iterator[Found[E]]:
         """Take a Datum; yield what now is together."""
         datum_id = document["datum_id"]
-        self._datums[datum_id] = document
-        if datum_id in self._waiting:
-            yield from self._ask_again(datum_id)
-        elif len(self._datums) > MOST_WAITING:
-            self._datums.popitem(last=False)
+        events = self._without_datum.take(datum_id)
+        if not events:
+            self._datums[datum_id] = document
+            if len(self._datums) > MOST_WAITING:
+                self._datums.popitem(last=False)
+            return
+        self._used[datum_id] = document
+        for event in events:
+            yield from self._with_datum(event, document)
 
     def resource(self, document: Document) -> Iterator[Found[E]]:
         """Take a Resource; yield what now is together."""
         uid = self._resources.note(document)
-        for datum_id in self._without_resource.pop(uid, ()):
-            yield from self._ask_again(datum_id)
+        for event, datum in self._without_resource.take(uid):
+            yield Found(event, datum, document)
 
     def leftovers(self) -> Iterator[Lacking[E]]:
         """Yield, at the end of the run, the events that still wait, and what for."""
-        while self._waiting:
-            datum_id, events = self._waiting.popitem(last=False)
-            known = datum_id in self._datums or self._used.get(datum_id) is not None
-            yield from (Lacking(event, "Resource" if known else "Datum") for event in events)
+        yield from (Lacking(event, "Datum") for event in self._without_datum.rest())
+        yield from (Lacking(event, "Resource") for event, _ in self._without_resource.rest())
 
-    def _ask_again(self, datum_id: str) -> Iterator[Found[E]]:
-        for event in self._waiting.pop(datum_id, ()):
-            yield from self.ask(datum_id, event)
+    def _with_datum(self, event: E, datum: Document) -> Iterator[Found[E]]:
+        resource = self._resources.get(datum["resource"])
+        if resource is None:
+            self._without_resource.put(datum["resource"], (event, datum))
+        else:
+            yield Found(event, datum, resource)
