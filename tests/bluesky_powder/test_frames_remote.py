@@ -10,12 +10,14 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from bluesky_powder import replay
 from bluesky_powder.errors import FrameSkipped, FramesUnavailable
 from bluesky_powder.frames import Patience, RunFrames, Wanted
 from bluesky_powder.frames.images import remote
 from bluesky_powder.frames.images.remote import TiledFrames
+from dark_runs import filed_run
 from image_files import JPEG, written
 from raw_runs import (
     SHAPE,
@@ -178,6 +180,34 @@ def test_frames_of_several_files_are_the_rows_that_tiled_counts_on(store):
     client = write(documents)
     assert np.array_equal(read(documents)[:, 0], shot)
     assert np.array_equal(read(elsewhere(documents, "host"), remote=TiledFrames(client))[:, 0], shot)
+
+
+@pytest.mark.parametrize("streams", ["dppdpp", "pdppdp"])
+@pytest.mark.parametrize("kind", ["hdf5", "tiff", "npy"])
+def test_frames_that_share_their_resource_with_darks_come_from_the_server(store, tmp_path, kind, streams):
+    """Tiled keeps them all with the stream that named the StreamResource first."""
+    write, folder = store
+    shot = images(6).astype(np.uint16)
+    documents = filed_run(write_hdf5(folder, shot), ["dark" if letter == "d" else "primary" for letter in streams])
+    for n, image in enumerate(shot):
+        np.save(folder / f"shot_{n}.npy", image)
+        tifffile.imwrite(folder / f"shot_{n}.tif", image)
+    if kind != "hdf5":
+        (resource,) = (document for name, document in documents if name == "stream_resource")
+        about = {"tiff": ("image/tiff", "shot_", {"template": "{:d}.tif"}), "npy": ("application/x-npy", "shot", {})}
+        image_type, begins, template = about[kind]
+        resource["uri"] = f"file://localhost{folder}/{begins}"
+        resource["mimetype"] = f"multipart/related;type={image_type}"
+        resource["parameters"] = {"chunk_shape": [1, *SHAPE], "join_method": "stack"} | template
+    client = write(documents)
+    recipe = recipe_in(tmp_path, corrections={"dark": "stream", "missing_dark": "unsubtracted"})
+    here = Derived()
+    replay(documents, recipe, here)
+    assert here.stop["frames_reduced"] == 4
+    for change in ("host", "path"):
+        there = Derived()
+        replay(elsewhere(documents, change), recipe, there, remote=TiledFrames(client))
+        assert_same_bits(there, here)
 
 
 def test_files_on_this_machine_are_never_asked_for(store):

@@ -78,7 +78,8 @@ class RunFrames:
         self._highest = 0
         self._documents = 0
         self._datums: Datums[_Asking] = Datums()
-        self._streamed = Streamed(self._stream_of, self._role)
+        self._names: dict[str, str] = {}
+        self._streamed = Streamed(self._stream_of, self._role, self._names)
         self._takers: dict[str, Callable[[Document], Iterable[Frame | Skipped] | None]] = {
             "descriptor": self._descriptor,
             "event": self._event,
@@ -140,6 +141,7 @@ class RunFrames:
     def _descriptor(self, document: Document) -> None:
         stream, keys, uid = document.get("name", "primary"), document["data_keys"], document["uid"]
         frames = self.wanted.frames
+        self._names[uid] = stream
         self.image_keys |= {key for key, about in keys.items() if is_image(about)}
         filed = (key for key, about in keys.items() if about.get("external") and not is_streamed(about))
         self._datum_keys[uid] = tuple(filed)

@@ -72,8 +72,7 @@ class StreamResource(Resource):
         FrameSkipped
             If this kind of resource is not read here.
         """
-        row = self.row + index - (self.begin if self._is_numbered else self.first)
-        remote = reach.remote_images(stream, self.data_key, row, self.count)
+        remote = reach.remote_images(*self._there(index, stream), self.count)
         try:
             path = reach.path(self.uri)
         except FramesUnavailable:
@@ -89,6 +88,13 @@ class StreamResource(Resource):
         except (TypeError, ValueError, ArithmeticError) as error:
             raise FrameSkipped(f"the parameters of the StreamResource {self.uri} make no sense: {error}") from error
         return self.whereabouts.choose(local, first_file, remote)
+
+    def _there(self, index: int, stream: str) -> tuple[str, str, int]:
+        """Return stream, data key and row under which a server has an index."""
+        row, begin = (self.row, self.begin) if self.home is None else (self.home.row, self.home.begin)
+        if self.home is not None:
+            stream = self.home.stream
+        return stream, self.data_key, row + index - (begin if self._is_numbered else self.first)
 
     @property
     def _is_numbered(self) -> bool:

@@ -1,12 +1,32 @@
 """What every StreamResource document says, and where its file begins when a data key goes on in another one."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from bluesky_powder.frames.joining.recent import Recent
+from bluesky_powder.frames.joining.recent import MOST_RESOURCES, Recent
 
 HDF5 = "application/x-hdf5"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a server keeps what a StreamResource tells of: all of it with the stream that named the resource first.
+
+    Attributes
+    ----------
+    stream
+        Name of that stream.
+    begin
+        The index announced first.
+    row
+        Events in its array before that.
+    """
+
+    stream: str
+    begin: int
+    row: int
 
 
 @dataclass(kw_only=True)
@@ -25,12 +45,15 @@ class Resource:
         The index announced first, and how many have been announced.
     row
         Events of the stream that are in earlier files.
+    home
+        Where a server has it, if that is with another stream.
     """
 
     uid: str
     mimetype: str
     uri: str
     parameters: Mapping[str, Any]
+    home: Home | None = None
     first: int = 0
     begun: bool = False
     begin: int = 0
@@ -56,6 +79,25 @@ def told_by(document: Mapping[str, Any]) -> Told:
         "uri": str(document.get("uri")),
         "parameters": given if isinstance(given, Mapping) else {},
     }
+
+
+class Homes:
+    """Finds out with which stream a server keeps what the StreamResources of a run tell of.
+
+    Streams may share a resource, as darks and frames do of a detector that is prepared once.
+    """
+
+    def __init__(self) -> None:
+        self._homes: Recent[str, Home] = Recent(MOST_RESOURCES)
+        self._rows: Counter[tuple[str, str]] = Counter()
+
+    def note(self, uid: str, key: str, stream: str, indices: range) -> Home | None:
+        """Take a StreamDatum; return the home of its resource, None where that is its own stream."""
+        home = self._homes.get(uid)
+        if home is None:
+            home = self._homes[uid] = Home(stream, indices.start, self._rows[stream, key])
+        self._rows[home.stream, key] += len(indices)
+        return home if home.stream != stream else None
 
 
 class Successive:

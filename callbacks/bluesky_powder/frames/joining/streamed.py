@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bluesky_powder.frames.joining.join import MOST_WAITING
 from bluesky_powder.frames.joining.recent import MOST_RESOURCES, Recent, Resources
-from bluesky_powder.frames.joining.stream_resource import Resource, Successive
+from bluesky_powder.frames.joining.stream_resource import Homes, Resource, Successive
 
 Document = Mapping[str, Any]
 
@@ -44,6 +44,8 @@ class Streamed:
         Descriptor -> name of the stream; None where its StreamDatums are not needed.
     role
         Descriptor and data key -> what makes a resource of its document; None where it is not needed.
+    names
+        Descriptor -> name of its stream, needed or not.
 
     Attributes
     ----------
@@ -51,9 +53,11 @@ class Streamed:
         Descriptor -> how many events' StreamDatums were dropped, because so many waited for StreamResources.
     """
 
-    def __init__(self, stream_of: Callable[[str], str | None], role: Role) -> None:
+    def __init__(self, stream_of: Callable[[str], str | None], role: Role, names: Mapping[str, str]) -> None:
         self._stream_of = stream_of
         self._role = role
+        self._names = names
+        self._homes = Homes()
         self._documents = Resources()
         self._resources: Recent[tuple[str, str], Resource] = Recent(MOST_RESOURCES)
         self._files: defaultdict[tuple[str, str], Successive] = defaultdict(Successive)
@@ -73,20 +77,23 @@ class Streamed:
         """Take a StreamDatum; yield what is now together."""
         descriptor, uid = document["descriptor"], document["stream_resource"]
         stream = self._stream_of(descriptor)
-        if stream is None:
-            return
         told = self._documents.get(uid)
         if told is None:
-            self._keep(document)
+            if stream is not None:
+                self._keep(document)
             return
         key = told["data_key"]
+        seq_nums, indices = (range(document[span]["start"], document[span]["stop"]) for span in ("seq_nums", "indices"))
+        home = self._homes.note(uid, key, self._names.get(descriptor, ""), indices)
+        if stream is None:
+            return
         resource = self._resources.get((stream, uid))
         if resource is None:
             open_it = self._role(descriptor, key)
             if open_it is None:
                 return
             resource = self._resources[stream, uid] = open_it(told)
-        seq_nums, indices = (range(document[span]["start"], document[span]["stop"]) for span in ("seq_nums", "indices"))
+            resource.home = home
         self._files[stream, key].place(resource, indices)
         yield Span(descriptor, key, resource, seq_nums, indices)
 
