@@ -199,6 +199,12 @@ def test_broken_files_do_not_stop_the_others(run, server, raw, recipe, tmp_path)
     assert [line[0] for line in told(outcome)] == [uid_of(raw[1]), uid_of(raw[0])]
 
 
+def test_file_given_as_a_uid_says_how_to_give_it(run, server, recipe):
+    outcome = run("replay", recipe, "--tiled", server.uri, "--api-key", "sesame", "--recipe", recipe)
+    assert outcome.code == 1
+    assert "is no uid; one consists of letters, digits and hyphens; --file is for files of documents" in outcome.out
+
+
 def test_malformed_documents_in_a_file_cost_themselves_only(run, server, raw, recipe, tmp_path):
     (start, descriptor, first, *rest, stop), other = raw[0], raw[1]
     nonsense = [("start", {}), ("descriptor", {}), ("event", {"data": {}}), ("datum", {}), ("stop", {})]

@@ -61,6 +61,23 @@ def test_run_is_found_by_its_uid_the_raw_uid_and_the_beginning_of_either(client,
     assert type(find(client, RAW)) is PowderRun
 
 
+def test_run_without_patterns_does_not_hide_those_that_have_some(server, client):
+    raw, barren = "cccc1111-0000-4000-8000-000000000000", "cccc2222-0000-4000-8000-000000000000"
+
+    def failed(raw_uid, time):
+        (start, *_, (_, stop)) = derived_run(1, npt=20, raw_uid=raw_uid, time=time)
+        return [start, ("stop", {**stop, "exit_status": "fail", "frames_reduced": 0})]
+
+    with TiledPublisher(client, spool=server.spool) as publisher:
+        good = publish(publisher, derived_run(2, npt=20, raw_uid=raw, time=1000.0))
+        publish(publisher, failed(raw, 2000.0))
+        publish(publisher, failed(barren, 1000.0))
+        latest = publish(publisher, failed(barren, 2000.0))
+        assert publisher.wait(120)
+    for text, uid in ((raw, good), (raw[:8], good), (barren, latest)):
+        assert find(client, text).start["uid"] == uid
+
+
 def test_run_that_cannot_be_found_is_told(client, uids):
     with pytest.raises(DerivedRunError, match=r"no powder run.* begins with 00000000"):
         find(client, "00000000")

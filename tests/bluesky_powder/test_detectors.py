@@ -245,6 +245,13 @@ def test_derived_run_says_what_it_supersedes(folder):
     assert "supersedes" not in derived["right"].start
 
 
+def test_derived_run_without_the_frames_supersedes_nothing(tmp_path):
+    recipe = recipe_in(tmp_path, frames="camera")
+    derived = reduced(inline_run(LEFT), recipe, supersedes=lambda *_: ["old"])[None]
+    assert "supersedes" not in derived.start
+    assert "the run has no data key 'camera'" in derived.stop["reason"]
+
+
 def test_derived_run_begins_where_the_catalog_cannot_be_asked(tmp_path, caplog):
     def supersedes(*_):
         raise ConnectionError("the catalog is away")

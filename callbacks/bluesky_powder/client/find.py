@@ -20,7 +20,7 @@ def find(client: Any, uid: str) -> Any:
         Tiled client of the container that holds the runs.
     uid
         Uid of the derived run, or of the raw run that it was made from, or the beginning of either. Of several derived
-        from one raw run, the latest is taken.
+        from one raw run, the latest that has patterns is taken, or the latest if none has.
 
     Returns
     -------
@@ -125,9 +125,9 @@ def _exactly(client: Any, uid: str) -> Any:
         derived = _derived(client, Key("start.raw_uid") == uid)
         if not derived:
             raise DerivedRunError(f"run {uid} is there, but no powder run was derived from it")
-        return max(derived, key=_time)
+        return max(derived, key=_rank)
     # The raw run may be in another catalog.
-    return max(_derived(client, Key("start.raw_uid") == uid), key=_time, default=None)
+    return max(_derived(client, Key("start.raw_uid") == uid), key=_rank, default=None)
 
 
 def _beginning_with(client: Any, uid: str) -> Any:
@@ -136,7 +136,7 @@ def _beginning_with(client: Any, uid: str) -> Any:
     runs = _derived(client, Like("start.uid", f"{uid}%"))
     if not runs:
         by_raw = _derived(client, Like("start.raw_uid", f"{uid}%"))
-        latest = {raw: max(same, key=_time) for raw, same in _grouped(by_raw).items()}
+        latest = {raw: max(same, key=_rank) for raw, same in _grouped(by_raw).items()}
         runs = list(latest.values())
     if not runs:
         raise DerivedRunError(f"no powder run, and no raw run of one, has a uid that is or begins with {uid}")
@@ -155,6 +155,12 @@ def _derived(client: Any, query: Any) -> list[Any]:
 
 def _is_derived(run: Any) -> bool:
     return any(spec.name == SPEC for spec in run.specs)
+
+
+def _rank(run: Any) -> tuple[bool, float]:
+    """Return what the better run has more of: any patterns, then time."""
+    stop = run.metadata.get("stop") or {}
+    return stop.get("frames_reduced") != 0, _time(run)
 
 
 def _time(run: Any) -> float:

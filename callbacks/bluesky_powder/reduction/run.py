@@ -145,7 +145,8 @@ class RunReduction:
                 LOGGER.warning("run %s: %s in neither its events, configuration nor baseline", self.uid[:8], missing)
 
     def _begin(self) -> None:
-        superseded = self._setup.superseded(self.uid)
+        # What has no frames takes no other's place.
+        superseded = self._setup.superseded(self.uid) if self.found_frames else ()
         self._derived = DerivedRun(self.start, self._setup.recipe, self._emit, superseded)
         LOGGER.info("run %s is reduced into %s", self.uid[:8], self._derived.uid)
 

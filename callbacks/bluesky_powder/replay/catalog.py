@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from bluesky_powder.client.connection import connect
@@ -33,7 +34,8 @@ def find_run(catalog: Any, text: str) -> Any:
     if not hasattr(catalog, "context") and hasattr(catalog, "reg"):
         catalog = catalog.v2  # a Broker of databroker v1
     if not text or not all(letter.isalnum() or letter == "-" for letter in text):
-        raise ReplayError(f"{text!r} is no uid; one consists of letters, digits and hyphens")
+        way_out = "; --file is for files of documents" if Path(text).is_file() else ""
+        raise ReplayError(f"{text!r} is no uid; one consists of letters, digits and hyphens{way_out}")
     try:
         runs = list(_candidates(catalog, text))
         raw = [run for run in runs if not _is_derived(run)]
