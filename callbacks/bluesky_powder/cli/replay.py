@@ -31,7 +31,9 @@ def replay(
     recipe: Annotated[Path, typer.Option("--recipe", "-r", help="What to do with the frames.")],
     uids: Annotated[
         list[str] | None,
-        typer.Argument(help="Raw runs: uids, their beginnings, or, in a catalog, scan ids. All runs of a --file unless given."),
+        typer.Argument(
+            help="Raw runs: uids, their beginnings, or, in a catalog, scan ids. All runs of a --file unless given."
+        ),
     ] = None,
     tiled: TiledOption = None,
     catalog: Annotated[
