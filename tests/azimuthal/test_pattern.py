@@ -237,6 +237,17 @@ def test_rings_that_do_not_count_stay_out_of_error_and_mean(seed):
     assert in_columns.spottiness_numbers() == pattern.spottiness_numbers()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_errors_have_the_same_bits_whether_spottiness_was_asked_before(seed):
+    asked = pattern_of(*frame(seed, empty_last=seed == 3, pixels=[30, 60, 240][seed % 3], counts=[30.0, 0.1][seed % 2]))
+    fresh = asked.with_sums(asked.sums)
+    asked.spottiness_numbers()
+    assert asked.azimuthal_variance.tobytes() == fresh.azimuthal_variance.tobytes()
+    assert asked.sem.tobytes() == fresh.sem.tobytes()
+    with pytest.raises(ValueError, match="read-only"):
+        asked.azimuthal_variance[0] = 1.0
+
+
 @pytest.mark.parametrize(("seed", "pixels", "counts"), [(0, 600, 30.0), (1, 60, 3.0), (2, 30, 0.1), (3, 240, 0.0)])
 def test_all_numbers_at_once_have_the_bits_of_each(seed, pixels, counts):
     pattern = pattern_of(*frame(seed, pixels=pixels, counts=counts, split=seed % 2 == 0))

@@ -19,6 +19,8 @@ def describe_rings(sums, rounding, least_effective_pixels):
 
     Returns
     -------
+    variances
+        (bins,) float64, VV_azimuthal, with the bits of `BinnedSums.azimuthal_variance`.
     rings, plain, weighted
         How many rings saw counts, and the mean of their R, plain and weighted by intensity; NaN without any.
     counting, excess, excess_weighted
@@ -28,13 +30,16 @@ def describe_rings(sums, rounding, least_effective_pixels):
     """
     bins = sums.shape[1]
     seen, counts = np.empty(bins, np.bool_), np.empty(bins, np.bool_)
-    intensity, scatter, excess = np.empty(bins), np.empty(bins), np.empty(bins)
+    intensity, scatter, excess, variances = np.empty(bins), np.empty(bins), np.empty(bins), np.empty(bins)
     for k in range(bins):  # without a branch or a sum: eight at a time
         N, V, W, Q, A, B, P = sums[0, k], sums[1, k], sums[2, k], sums[3, k], sums[4, k], sums[5, k], sums[6, k]
+        filled = (N > 0.0) & (W != 0.0)
+        there = filled & (V > 0.0)
         mean = V / W
+        mean = mean if filled else 0.0
         variance = B - mean * (2.0 * A - mean * Q)
         variance = variance if variance > rounding * B else 0.0
-        there = (N > 0.0) & (W != 0.0) & (V > 0.0)
+        variances[k] = variance
         seen[k] = there
         counts[k] = there & (least_effective_pixels * Q <= W * W)
         intensity[k] = mean
@@ -67,4 +72,4 @@ def describe_rings(sums, rounding, least_effective_pixels):
     if counting > 1:
         error = np.sqrt(apart / (counting - 1)) / np.sqrt(np.float64(counting))
         error_weighted = np.sqrt(counting / (counting - 1) * apart_weighted) / weight_counting
-    return rings, plain, weighted, counting, plain_excess, weighted_excess, error, error_weighted
+    return variances, rings, plain, weighted, counting, plain_excess, weighted_excess, error, error_weighted

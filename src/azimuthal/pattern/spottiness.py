@@ -58,7 +58,10 @@ def ring_means(pattern: BinnedSums) -> RingMeans:
 
     sums = np.ascontiguousarray(pattern.sums)
     sums.flags.writeable = False  # as those of patterns are: the kernel is compiled for such arrays
-    return RingMeans(*describe_rings(sums, ROUNDING, LEAST_EFFECTIVE_PIXELS))
+    variances, *means = describe_rings(sums, ROUNDING, LEAST_EFFECTIVE_PIXELS)
+    variances.flags.writeable = False
+    vars(pattern).setdefault("azimuthal_variance", variances)  # where a cached property keeps it: errors are asked next
+    return RingMeans(*means)
 
 
 def spottiness(pattern: BinnedSums, weighted: bool, excess: bool, pyfai: bool) -> float:
