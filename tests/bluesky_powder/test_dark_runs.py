@@ -95,6 +95,15 @@ def test_dark_run_that_is_not_to_be_had_says_why(by_run, tmp_path, metadata, opt
     assert set(derived.latest("primary", "dark_uid").values()) == {""}
 
 
+def test_dark_run_that_is_the_run_itself_says_so(by_run):
+    light = inline_run(FRAMES[:2])
+    light[0] = ("start", light[0][1] | {"sc_dk_field_uid": light[0][1]["uid"]})
+    derived = reduced(light, by_run, runs=lambda _: light)
+    (reason,) = derived.reasons()
+    assert "the start document names its own run under 'sc_dk_field_uid'" in reason
+    assert derived.stop["frames_skipped"] == 2
+
+
 def test_dark_run_that_does_not_say_so_is_remembered_as_well(by_run):
     dark = dark_run()
     light = inline_run(FRAMES[:2], sc_dk_field_uid=dark.uid)

@@ -390,7 +390,7 @@ def test_numbers_exposure_of_an_event_and_monitor_of_its_images_multiply(tmp_pat
         (2.0, 0.0, 0.0, "the exposure 'exposure' is not above 0"),
         (-2.0, -1.0, 2.0, "the monitor 'i0' is not above 0"),
         (float("nan"), 0.5, math.nan, "the monitor: 'i0' is nan, not a number"),
-        (2.0, "open", math.nan, "the exposure: 'exposure' is open, not a number"),
+        (2.0, "open", math.nan, "the exposure: 'exposure' is 'open', not a number"),
         ([3.0, 0.0], 0.5, 0.0, "the monitor 'i0' is not above 0"),
     ],
 )

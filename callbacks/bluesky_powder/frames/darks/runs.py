@@ -187,6 +187,8 @@ class NamedDark(KnownDark):
         if not isinstance(self._uid, str) or not self._uid:
             named = f"has {self._uid!r} as" if self._uid else "has no"
             self._reason = f"the start document {named} {key!r}, which should be the uid of a dark run"
+        elif self._uid == start.get("uid"):
+            self._reason = f"the start document names its own run under {key!r}, which should be the uid of a dark run"
 
     def of(self, frame: Frame) -> DarkSource | None:  # noqa: ARG002
         """Return the dark, looked for once a run; None where nothing is to be subtracted.

@@ -85,5 +85,5 @@ def _is_scalar(shape: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) < 60 else text[:57] + "..."
