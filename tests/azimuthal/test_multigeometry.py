@@ -162,6 +162,38 @@ def test_multigeometry_merges_in_any_order_and_is_readable_at_any_moment():
     assert merger.integrators.hits == 3
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["add", "add", "take out"]), st.booleans()), min_size=1))
+def test_mean_frames_read_now_and_then_have_the_bits_of_those_read_once(steps):
+    engines = [integrator(angle) for angle in (0.0, 8.0, 16.0, 24.0)]
+    read, unread = az.MeanFrames(), az.MeanFrames()
+    added = {k: [] for k in range(4)}
+    for seed, (k, what, look) in enumerate(steps):
+        if what == "take out" and added[k]:
+            image = added[k].pop()
+            read.remove(engines[k], image)
+            unread.remove(engines[k], image)
+        else:
+            added[k].append(frame(seed))
+            read.add(engines[k], added[k][-1])
+            unread.add(engines[k], added[k][-1])
+        if look and read.frames:
+            assert np.nansum(read.pattern.sum_signal) > 0
+    if unread.frames:
+        assert read.pattern.sums.tobytes() == unread.pattern.sums.tobytes()
+
+
+def test_mean_frames_of_positions_one_after_another_merge_as_at_once():
+    engines = [integrator(0.5 * k) for k in range(12)]
+    followed, once = az.MeanFrames(), az.MeanFrames()
+    for k, engine in enumerate([*engines, *engines[3:5]]):
+        followed.integrate(engine, frame(k)[np.newaxis], [1.0], follow=True)
+        once.add(engine, frame(k))
+    np.testing.assert_array_equal(followed.pattern.sums, once.pattern.sums)
+    together = az.union(engine.integrate(frame(k)) for k, engine in enumerate(engines))
+    assert followed.pattern.sum_signal.sum() > together.sum_signal.sum()
+
+
 def test_multigeometry_takes_stacks():
     stack = np.stack([frame(1), frame(2)])
     merger = az.MultiGeometry(BINS)

@@ -251,11 +251,26 @@ class MeanFrames:
 
     def _note(self, key: IntegratorKey, frames: int) -> None:
         """Note how many frames a geometry has now; its pattern is to be made anew."""
+        self._others = self._others_beside(key)
         self._patterns.pop(key, None)
         self._packed.pop(key, None)
         if not self._frames.get(key):
             self._frames.pop(key, None)  # so that it goes to the end of the order
         self._frames[key] = frames
+
+    def _others_beside(self, key: IntegratorKey) -> tuple[IntegratorKey, Pattern | None] | None:
+        """Return what is to be kept of the merge of others when a geometry changes: it must not hold that one.
+
+        Behind a new geometry it grows by the one before: merging all anew for each of thousands would take for ever.
+        """
+        if self._others is None or self._others[0] == key:
+            return self._others
+        before, others = self._others
+        last = next((known for known in reversed(self._frames) if self._frames[known]), None)
+        if self._frames.get(key) or before != last:
+            return None
+        left = self._pattern_of(before)
+        return key, union((left,) if others is None else (others, left))
 
     def _keys(self) -> list[IntegratorKey]:
         """Return the keys of geometries that hold frames, in the order of their first frames."""
@@ -276,7 +291,7 @@ class MeanFrames:
         self._current = integrator
 
     def _union_without(self, current: IntegratorKey, keys: list[IntegratorKey]) -> Pattern | None:
-        """Return the merge of all geometries but the current one; kept until the current one changes."""
+        """Return the merge of all geometries but the current one; kept until another one changes."""
         if self._others is not None and self._others[0] == current:
             return self._others[1]
         there_are = self._closed or any(g != current for g in keys)
