@@ -123,11 +123,13 @@ def test_trouble_position_missing_from_one_event_skips_that_one(tmp_path):
     assert "1 of 3 frames were skipped: position 'pos' needs 'two_theta'" in derived.stop["reason"]
 
 
-@pytest.mark.parametrize("value", [float("nan"), "moving", [1, 2]])
-def test_trouble_position_that_is_no_number_skips(tmp_path, value):
+@pytest.mark.parametrize(
+    ("value", "shown"), [(float("nan"), "nan"), ("moving", "'moving'"), ("0.0", "'0.0'"), ([1, 2], "[1, 2]")]
+)
+def test_trouble_position_that_is_no_number_skips(tmp_path, value, shown):
     documents = changed(inline_run(images(2), [0, 1]), 2, two_theta=value)
     derived = reduced(documents, recipe_in(tmp_path, moving=True))
-    assert f"position 'pos': 'two_theta' is {value}, not a number" in only_reason(derived)
+    assert f"position 'pos': 'two_theta' is {shown}, not a number" in only_reason(derived)
 
 
 def test_trouble_position_that_is_nowhere_says_what_there_is(tmp_path, caplog):
