@@ -245,8 +245,6 @@ class MeanFrames:
         sums = self._sums_of(integrator)
         sums.add(integrator, sign, factor, frame, **{k: v for k, v in given.items() if v is not None})
         self._note(key, len(sums.monitors))
-        if sign < 0:
-            self._others = None
         self._keep_to_budget(sums)
 
     def _note(self, key: IntegratorKey, frames: int) -> None:

@@ -21,10 +21,10 @@ def describe_rings(sums, rounding, least_effective_pixels):
     -------
     variances
         (bins,) float64, VV_azimuthal, with the bits of `BinnedSums.azimuthal_variance`.
-    rings, plain, weighted
-        How many rings saw counts, and the mean of their R, plain and weighted by intensity; NaN without any.
-    counting, excess, excess_weighted
-        Likewise, of R_excess.
+    plain, weighted
+        Mean of R over the rings that saw counts, plain and weighted by intensity; NaN without any.
+    excess, excess_weighted
+        Likewise, of R_excess over those that count.
     error, error_weighted
         Standard errors of the latter two means; NaN below two rings.
     """
@@ -72,4 +72,4 @@ def describe_rings(sums, rounding, least_effective_pixels):
     if counting > 1:
         error = np.sqrt(apart / (counting - 1)) / np.sqrt(np.float64(counting))
         error_weighted = np.sqrt(counting / (counting - 1) * apart_weighted) / weight_counting
-    return variances, rings, plain, weighted, counting, plain_excess, weighted_excess, error, error_weighted
+    return variances, plain, weighted, plain_excess, weighted_excess, error, error_weighted

@@ -30,22 +30,16 @@ class RingMeans(NamedTuple):
 
     Attributes
     ----------
-    rings
-        How many saw counts.
     plain, weighted
-        Mean of their R, plain and weighted by intensity; NaN without any.
-    counting
-        How many of them count towards the excess.
+        Mean of R over those that saw counts, plain and weighted by intensity; NaN without any.
     excess, excess_weighted
-        Mean of their R_excess, likewise.
+        Mean of R_excess, likewise, over those of them that count towards it.
     error, error_weighted
         Standard errors of these; NaN below two rings.
     """
 
-    rings: int
     plain: float
     weighted: float
-    counting: int
     excess: float
     excess_weighted: float
     error: float
@@ -171,8 +165,8 @@ def independent_frames(patterns: Iterable[BinnedSums], mean_frame: BinnedSums) -
 def independent_frames_from(mean_excess_of_frames: Iterable[float], mean_frame: BinnedSums) -> float:
     """Return `independent_frames` from the frames' ``mean_excess`` values; frames without one (NaN) do not count."""
     values = np.array([x for x in mean_excess_of_frames if not math.isnan(x)])
-    floor = mean_scatter(mean_frame, weighted=False, excess=True)
-    error = excess_error(mean_frame, weighted=False)
+    means = ring_means(mean_frame)
+    floor, error = means.excess, means.error
     if values.size == 0 or not floor >= 2.0 * error:
         warnings.warn(
             "independent_frames: nothing to measure, the mean frame's excess "
