@@ -182,9 +182,10 @@ def test_live_queue_is_bounded_in_bytes_too(engine, tmp_path):
     assert 2 <= derived.stop["frames_reduced"] < 8
 
 
-def test_live_subscriber_that_fails_is_logged_and_others_are_served(engine, tmp_path, caplog):
+@pytest.mark.parametrize("failure", [OSError, SystemExit, KeyboardInterrupt])
+def test_live_subscriber_that_fails_is_logged_and_others_are_served(engine, tmp_path, caplog, failure):
     def broken(*_):
-        raise OSError("disk full")
+        raise failure("disk full")
 
     derived = Derived()
     with PowderReduction(recipe_in(tmp_path)) as reduction:
@@ -194,6 +195,14 @@ def test_live_subscriber_that_fails_is_logged_and_others_are_served(engine, tmp_
         engine(bp.count([inline_detector(images(3))], 2))
     assert derived.stop["exit_status"] == "success"
     assert "disk full" in caplog.text
+
+
+def test_replay_ends_when_a_subscriber_ends_the_program(tmp_path):
+    def ending(*_):
+        raise SystemExit("enough")
+
+    with pytest.raises(SystemExit, match="enough"):
+        replay(inline_run(images(2)), recipe_in(tmp_path), ending)
 
 
 def test_live_reduction_survives_whatever_it_is_given(tmp_path):

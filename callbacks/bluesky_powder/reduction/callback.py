@@ -89,6 +89,8 @@ class PowderReduction:
         if file_timeout is None:
             file_timeout = 10.0 if pace == "live" else 0.0
         self._patience = Patience(file_timeout)
+        # In the worker thread nothing else may end it, not even exit(); in a replay Ctrl-C and exit() are the caller's.
+        self._survived: type[BaseException] = BaseException if pace == "live" else Exception
         self._subscribers: dict[int, Subscriber] = {}
         self._tokens = itertools.count()
         self._inbox = Inbox(max_documents, max_bytes)
@@ -207,7 +209,7 @@ class PowderReduction:
                 self._router.take(*item)
                 if self._inbox.is_empty:  # else there may be more frames to take together with these
                     self._router.flush()
-            except Exception:
+            except self._survived:
                 LOGGER.exception("a %s document could not be dealt with", item[0])
             finally:
                 self._inbox.done()
@@ -217,7 +219,7 @@ class PowderReduction:
         for callback in list(self._subscribers.values()):
             try:
                 callback(name, document)
-            except Exception:
+            except self._survived:
                 LOGGER.exception("the subscriber %r failed with a derived %s document", callback, name)
 
 
