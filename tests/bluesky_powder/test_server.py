@@ -4,9 +4,14 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from types import SimpleNamespace
 
@@ -21,6 +26,8 @@ from bluesky_powder.errors import ServerError
 from bluesky_powder.publish import TiledPublisher
 from bluesky_powder.server import PowderServer, streaming
 from bluesky_powder.server.catalog import in_folder
+from bluesky_powder.server.databases import Databases
+from bluesky_powder.server.folder import Folder
 from bluesky_powder.server.growing import with_slice
 from bluesky_powder.server.tables import OneAtATime, check_serialised, serialise
 from derived_runs import derived_run
@@ -52,6 +59,30 @@ def test_server_listens_on_this_machine_only_and_wants_its_key(served):
     assert status(served) == 401
     assert status(served, headers={"Authorization": "Apikey wrong"}) == 401
     assert status(served, headers={"Authorization": "Apikey sesame"}) == 200
+
+
+def test_catalog_is_made_as_tiled_makes_it(tmp_path):
+    def made(catalog):
+        with closing(sqlite3.connect(catalog)) as connection:
+            statements = sorted(connection.iterdump())  # indices are made in any order
+        return [re.sub(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.\d]*'", "'now'", each) for each in statements]
+
+    subprocess.run([sys.executable, "-m", "tiled", "catalog", "init", str(tmp_path / "tiled.db")], check=True)
+    ours = Databases("embedded", str(tmp_path / "ours.db"), "")
+    assert not ours.are_initialised()
+    ours.initialise()
+    assert ours.are_initialised()
+    assert made(tmp_path / "ours.db") == made(tmp_path / "tiled.db")
+
+
+def test_catalog_whose_making_was_cut_short_is_made_anew(tmp_path):
+    with PowderServer(tmp_path):
+        pass
+    catalog = Folder.at(tmp_path).catalog
+    catalog.with_name(f"{catalog.name}.new").write_bytes(catalog.read_bytes())
+    catalog.unlink()
+    with PowderServer(tmp_path, api_key="sesame") as server:
+        assert status(server, headers={"Authorization": "Apikey sesame"}) == 200
 
 
 def test_generated_keys_differ_and_stay_out_of_log_and_repr(tmp_path):

@@ -93,12 +93,12 @@ def open_catalog(
     initialised = databases.are_initialised()
     folder.settle(databases.follow_move)
     try:
+        if not initialised:
+            databases.initialise()
         catalog = from_uri(
             databases.catalog,
             writable_storage=[str(folder.arrays), databases.tables],
             readable_storage=read,
-            # Takes a subprocess and seconds, so only where it is needed.
-            init_if_not_exists=not initialised,
             cache_config=cache,
             top_level_access_tags=top_level_access_tags,
         )
@@ -111,6 +111,7 @@ def open_catalog(
     except ServerError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        cause = getattr(error, "orig", None) or error  # the driver's words rather than SQLAlchemy's
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
         raise ServerError(f"{folder.path} cannot be opened as a Tiled catalog: {hidden(reason)}") from None
     return catalog

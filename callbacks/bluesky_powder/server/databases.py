@@ -1,7 +1,9 @@
 """Where catalog and tables are: files in the server's folder, or a PostgreSQL database."""
 
+import asyncio
 import contextlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +62,23 @@ class Databases:
             return _first_value_sqlite(Path(self.catalog), _MADE) == 1
         return _made_in_postgresql(self.catalog)
 
+    def initialise(self) -> None:
+        """Make an empty database a catalog, as ``tiled catalog init`` does, for which Tiled starts a Python anew.
+
+        Raises
+        ------
+        Exception
+            Whatever SQLAlchemy and the database's driver raise, if it cannot be.
+        """
+        catalog = Path(self.catalog)
+        if self.kind == "embedded" and not catalog.exists():
+            new = catalog.with_name(f"{catalog.name}.new")
+            new.unlink(missing_ok=True)
+            _initialise(str(new))
+            new.replace(catalog)  # so that it is whole, or not there
+        else:
+            _initialise(self.catalog)
+
     def follow_move(self, before: Path | None, now: Path) -> None:
         """Make the catalog's addresses follow a folder that was moved.
 
@@ -102,6 +121,32 @@ class Databases:
                     )
         except sqlite3.Error as error:
             raise ServerError(f"{now} was moved from {before}, and its catalog cannot follow: {error}") from error
+
+
+def _initialise(catalog: str) -> None:
+    with ThreadPoolExecutor(1) as apart:  # from an event loop, should one run here
+        apart.submit(asyncio.run, _make(catalog)).result()
+
+
+async def _make(catalog: str) -> None:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from tiled.catalog.alembic_constants import ALEMBIC_DIR
+    from tiled.catalog.core import initialize_database
+    from tiled.utils import ensure_specified_sql_driver
+
+    def stamp(connection: Connection) -> None:
+        MigrationContext.configure(connection).stamp(ScriptDirectory(ALEMBIC_DIR), "head")
+
+    engine = create_async_engine(ensure_specified_sql_driver(catalog))
+    try:
+        await initialize_database(engine)
+        async with engine.begin() as connection:  # last: it says that the rest was done
+            await connection.run_sync(stamp)
+    finally:
+        await engine.dispose()
 
 
 _MADE = "SELECT count(*) FROM alembic_version"
