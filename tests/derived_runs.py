@@ -1,4 +1,4 @@
-"""Derived runs as the reduction emits them, made of numbers that can be told from the row they stand in."""
+"""Derived runs as the reduction emits them, made of numbers that can be told from the row they stand in; a raw one."""
 
 import math
 from collections.abc import Iterator
@@ -47,6 +47,17 @@ def derived_run(events: int, *, npt: int = 300, raw_uid: str = "raw", time: floa
     yield "descriptor", merged.descriptor_doc
     last = {"intensity": _row(events, npt), "sem": _row(events, npt), "count": np.ones(npt), "geometries": 3}
     yield "event", _event(merged, last)
+    yield "stop", bundle.compose_stop()
+
+
+def raw_run(values: list[Any]) -> Iterator[Document]:
+    """Yield the documents of a run of numbers that nothing was derived for: a third of a derived run's requests."""
+    bundle = event_model.compose_run()
+    yield "start", bundle.start_doc
+    stream = bundle.compose_descriptor(name="primary", data_keys={"x": {"source": "s", "dtype": "number", "shape": []}})
+    yield "descriptor", stream.descriptor_doc
+    for value in values:
+        yield "event", stream.compose_event(data={"x": value}, timestamps={"x": 1.0}, validate=False)
     yield "stop", bundle.compose_stop()
 
 

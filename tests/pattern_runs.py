@@ -1,6 +1,6 @@
 """Derived runs with real patterns, as the reduction emits them, at any pace."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,17 @@ def recipe(npt: int = 200) -> Recipe:
 
 
 def documents_of(
-    seq_nums: range | list[int], *, npt: int = 200, announced: int | None = None, merges: bool = False
+    seq_nums: range | list[int],
+    *,
+    npt: int = 200,
+    announced: int | None = None,
+    merges: bool = False,
+    streams: Collection[str] = ("cumulative", "merged"),
 ) -> Iterator[Document]:
-    """Yield the documents of a run with a pattern for each seq_num, as they come up."""
+    """Yield the documents of a run with a pattern for each seq_num, as they come up.
+
+    Each stream beside `axes` and `primary` is a dozen requests to a server, so `streams` are those that matter.
+    """
     emitted: list[Document] = []
     raw = {"uid": "raw-run", "time": 1000.0, "sample": "LaB6", **({"num_points": announced} if announced else {})}
     run = DerivedRun(raw, recipe(npt), lambda name, document: emitted.append((name, document)))
@@ -63,11 +71,13 @@ def documents_of(
         about = {"positions": {}, "monitor": 2.0, "raw_event_uid": f"event-{row}", "dark_uid": ""}
         run.primary(seq_num, 1000.0 + row, made, about)
         so_far = {"frames": row + 1, "mean_frame": mean_frame, "independent_frames": 1.0, "reason": ""}
-        run.cumulative(seq_num, 1000.0 + row, made, so_far)
+        if "cumulative" in streams:
+            run.cumulative(seq_num, 1000.0 + row, made, so_far)
         if merges:
             run.merged(1000.0 + row, made, row + 1)
         yield from emitted
         emitted.clear()
-    run.merged(2000.0, pattern(0, npt), 1)
+    if "merged" in streams:
+        run.merged(2000.0, pattern(0, npt), 1)
     run.stop("success", "", {})
     yield from emitted

@@ -1,6 +1,6 @@
 """A process that reads an open run in a tight loop, every way there is; prints what it met as JSON when told to end.
 
-``python tight_reader.py URI KEY UID``; ends when its standard input closes.
+``python tight_reader.py URI KEY UID`` prints a line when it begins; it ends when its standard input closes.
 """
 
 import collections
@@ -24,6 +24,7 @@ def main(uri: str, key: str, uid: str) -> None:
         threading.Thread(target=_until, args=(ended, met, step))
         for step in (_tables(uri, key, uid), _streams(uri, key, uid))
     ]
+    print("reading", flush=True)
     for reader in readers:
         reader.start()
     sys.stdin.read()

@@ -10,7 +10,6 @@ import threading
 import time
 from functools import partial
 
-import event_model
 import numpy as np
 import pytest
 import tiled.client.utils
@@ -23,9 +22,9 @@ from bluesky_powder.publish.encoding import decode, encode
 from bluesky_powder.publish.journal import Journal
 from bluesky_powder.publish.side_by_side import side_by_side
 from bluesky_powder.server import PowderServer
-from derived_runs import cumulative_values, derived_run, primary_values
+from derived_runs import cumulative_values, derived_run, primary_values, raw_run
 
-FRAMES = 40
+FRAMES = 10
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +55,6 @@ def rows(client, uid, stream):
     return client[uid][stream].base["internal"].read()["seq_num"].tolist()
 
 
-def raw_run(values, dtype="number"):
-    bundle = event_model.compose_run()
-    yield "start", bundle.start_doc
-    stream = bundle.compose_descriptor(name="primary", data_keys={"x": {"source": "s", "dtype": dtype, "shape": []}})
-    yield "descriptor", stream.descriptor_doc
-    for value in values:
-        yield "event", stream.compose_event(data={"x": value}, timestamps={"x": 1.0}, validate=False)
-    yield "stop", bundle.compose_stop()
-
-
 def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
     documents = list(derived_run(FRAMES))
     uid = documents[0][1]["uid"]
@@ -76,6 +65,7 @@ def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader,
             TiledPublisher(client, spool=tmp_path / "spool", storage="events", batch_size=1) as publisher,
         ):
+            assert reader.stdout.readline() == "reading\n"
             publish(publisher, documents)
             assert publisher.wait(280)
             met = json.loads(reader.communicate()[0])
@@ -83,8 +73,8 @@ def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
         assert server.running
         # 404 while the stream is not there; nothing else but success.
         assert set(met) <= {"table 200", "table 404", "stream not there yet", "stream empty", "stream read"}, met
-        assert met["table 200"] > 20, met
-        assert met["stream read"] > 5, met
+        assert met["table 200"] > 10, met
+        assert met["stream read"] > 3, met
         assert "retry" not in str(client[uid].metadata.get("notes"))
         for stream in ("primary", "cumulative"):
             assert rows(client, uid, stream) == list(range(1, FRAMES + 1))
@@ -92,13 +82,17 @@ def test_run_at_full_speed_survives_a_reader_in_a_tight_loop(tmp_path):
     assert not server.running
 
 
-@pytest.mark.parametrize("npt", [1, 17])
-def test_every_number_reads_back_as_a_number_in_another_process(server, publisher, npt):
-    uid = publish(publisher, derived_run(12, npt=npt))
+def test_every_number_reads_back_as_a_number_in_another_process(server, publisher):
+    uids = {npt: publish(publisher, derived_run(12, npt=npt)) for npt in (1, 17)}
     assert publisher.wait(120)
     assert publisher.failures == ()
-    command = [sys.executable, plain_reader.__file__, server.uri, server.api_key, uid]
+    command = [sys.executable, plain_reader.__file__, server.uri, server.api_key, *uids.values()]
     read = pickle.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    for npt, uid in uids.items():
+        assert_numbers(read[uid], npt)
+
+
+def assert_numbers(read, npt):
     for stream, make in (("primary", primary_values), ("cumulative", cumulative_values)):
         expected = [make(number, npt) for number in range(1, 13)]
         for key in expected[0]:
@@ -139,7 +133,7 @@ def test_run_begun_before_tiled_went_away_is_whole_when_it_is_back(tmp_path, mon
 
 
 def test_run_that_is_there_already_is_refused_and_left_alone(client, publisher):
-    documents = list(derived_run(2))
+    documents = list(raw_run([1.0, 2.0]))
     uid = publish(publisher, documents)
     assert publisher.wait(120)
     publish(publisher, documents)
@@ -276,11 +270,11 @@ def test_program_that_forgets_to_close_still_stores_everything(tmp_path):
     program = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from derived_runs import derived_run
+from derived_runs import raw_run
 from bluesky_powder import PowderServer, TiledPublisher
 server = PowderServer({str(tmp_path)!r}).start()
 publisher = TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool)
-for name, document in derived_run(2, npt=20):
+for name, document in raw_run([1.0, 2.0]):
     publisher(name, document)
     if name == "start":
         print(document["uid"])
@@ -288,4 +282,4 @@ for name, document in derived_run(2, npt=20):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stderr == ""
     with PowderServer(tmp_path) as server:
-        assert rows(server.client(), result.stdout.strip(), "cumulative") == [1, 2]
+        assert rows(server.client(), result.stdout.strip(), "primary") == [1, 2]
