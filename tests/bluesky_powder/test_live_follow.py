@@ -4,6 +4,7 @@ import importlib
 import logging
 import queue
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from served_runs import reduced
 from tcp_proxy import Proxy
 
 PATIENCE = 60
+patterns_of = partial(documents_of, streams=())  # followers look at `axes` and `primary`
 follow_module = importlib.import_module("bluesky_powder.live.follow")  # the function has its name
 
 
@@ -125,7 +127,7 @@ def test_run_that_is_over_is_told_and_ends(server, run):
 def test_fast_run_is_told_whole_and_in_order(server, storage):
     updates = []
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool, storage=storage) as publisher:
-        telling = Telling(publisher, documents_of(range(1, 61)))
+        telling = Telling(publisher, patterns_of(range(1, 61)))
         telling.up_to(3)
         client = server.client()
         where = client[telling.uid, "primary"].base["sums"].include_data_sources().data_sources()[0].mimetype
@@ -145,7 +147,7 @@ def test_following_goes_on_when_the_server_was_started_again(tmp_path, storage):
     with PowderServer(tmp_path) as first:
         port, key = int(first.uri.rpartition(":")[2]), first.api_key
         with TiledPublisher(first.uri, api_key=key, spool=tmp_path / "journals", storage=storage) as publisher:
-            telling = Telling(publisher, documents_of(range(1, 13)))
+            telling = Telling(publisher, patterns_of(range(1, 13)))
             telling.up_to(4)
             catalog = from_uri(first.uri, api_key=key, trust_env=False)
             with follow(catalog[telling.uid], updates.append) as following:
@@ -165,7 +167,7 @@ def test_patterns_are_taken_from_what_is_pushed(server, monkeypatch):
     monkeypatch.setattr(rows, "ON_THE_WAY", PATIENCE)  # however busy the machine is
     updates, fetched = [], []
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
-        telling = Telling(publisher, documents_of(range(1, 9)))
+        telling = Telling(publisher, patterns_of(range(1, 9)))
         telling.up_to(2)
         client = server.client()
         with follow(client[telling.uid], updates.append) as following:
@@ -184,7 +186,7 @@ def test_patterns_are_taken_from_what_is_pushed(server, monkeypatch):
 def test_rows_that_do_not_come_next_are_looked_for(server):
     updates, seq_nums = [], [1, 2, 4, 5, 5, 6]
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
-        telling = Telling(publisher, documents_of(seq_nums))
+        telling = Telling(publisher, patterns_of(seq_nums))
         telling.up_to(2)
         client = server.client()
         for known, number in ((2, 4), (3, 5), (4, 5)):
@@ -201,7 +203,7 @@ def test_rows_that_do_not_come_next_are_looked_for(server):
 def test_run_that_is_written_again_is_followed_on(server, tmp_path, monkeypatch):
     monkeypatch.setattr(follow_module, "TICK", 0.1)
     monkeypatch.setattr(follow_module, "IDLE", 0.3)
-    updates, documents = [], list(documents_of(range(1, 8)))
+    updates, documents = [], list(patterns_of(range(1, 8)))
     client = server.client()
     with TiledPublisher(server.uri, api_key=server.api_key, spool=tmp_path / "first") as publisher:
         telling = Telling(publisher, documents)
@@ -241,7 +243,7 @@ def test_what_followers_wait_for_is_written_first(server):
         lambda request: request.method == "PATCH" and written.append("/".join(request.url.path.split("/")[-2:]))
     )
     with TiledPublisher(client, spool=server.spool, storage="events") as publisher:
-        telling = Telling(publisher, documents_of(range(1, 5)))
+        telling = Telling(publisher, patterns_of(range(1, 5)))
         telling.up_to(3)
         written.clear()
         telling.up_to(4)
@@ -258,7 +260,7 @@ def test_what_followers_wait_for_is_written_first(server):
 def test_sums_that_nobody_takes_do_not_pile_up(server, monkeypatch):
     monkeypatch.setattr(pushed, "MOST_KEPT", 2)
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
-        telling = Telling(publisher, documents_of(range(1, 8)))
+        telling = Telling(publisher, patterns_of(range(1, 8)))
         telling.up_to(2)
         with PushedSums(server.client().context, f"{telling.uid}/primary/sums", (7, 200)) as sums:
             telling.up_to(3)
@@ -272,7 +274,7 @@ def test_sums_that_nobody_takes_do_not_pile_up(server, monkeypatch):
 def test_run_without_a_pattern_yet_is_waited_for_and_an_empty_one_ends(server):
     updates = []
     with TiledPublisher(server.uri, api_key=server.api_key, spool=server.spool) as publisher:
-        documents = list(documents_of(range(1, 4)))
+        documents = list(patterns_of(range(1, 4)))
         publisher(*documents[0])
         uid = documents[0][1]["uid"]
         assert publisher.wait(PATIENCE)
@@ -281,7 +283,7 @@ def test_run_without_a_pattern_yet_is_waited_for_and_an_empty_one_ends(server):
                 publisher(name, document)
             assert following.wait(PATIENCE)
         assert_patterns(updates, range(1, 4))
-        empty = [each for each in documents_of([]) if each[0] in ("start", "stop")]
+        empty = [each for each in patterns_of([]) if each[0] in ("start", "stop")]
         for name, document in empty:
             publisher(name, document)
         assert publisher.wait(PATIENCE)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,8 @@ from bluesky_powder.server import PowderServer
 from pattern_runs import documents_of, pattern
 from raw_runs import Derived, images, inline_run, recipe_in
 
+patterns_of = partial(documents_of, streams=("cumulative",))
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -34,6 +37,17 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(server):
     return server.client()
+
+
+@pytest.fixture(scope="module")
+def stored(client, tmp_path_factory):
+    """Documents of a run that is whole in Tiled."""
+    documents = list(patterns_of(range(1, 9)))
+    with TiledPublisher(client, spool=tmp_path_factory.mktemp("spool"), storage="events") as publisher:
+        publish(publisher, documents)
+        assert publisher.wait(120)
+        assert publisher.failures == ()
+    return documents
 
 
 @pytest.fixture
@@ -139,7 +153,7 @@ def test_fast_run_goes_to_files_that_read_back_bit_for_bit_and_suit_gsas_ii(serv
 
 
 def test_growing_file_is_seen_by_readers_elsewhere_pattern_by_pattern(server, client, tmp_path):
-    documents = list(documents_of(range(1, 31)))
+    documents = list(patterns_of(range(1, 31)))
     uid = documents[0][1]["uid"]
     program = f"""
 import sys, h5py
@@ -169,8 +183,8 @@ def test_first_pattern_is_registered_with_its_row_and_told_before_the_next_strea
         lambda request: asked.append(f"{request.method} {request.url.path}")
     )
     with TiledPublisher(client, spool=tmp_path, storage="file") as publisher:
-        documents = list(documents_of([1]))
-        for document in documents[:-3]:
+        documents = list(patterns_of([1]))
+        for document in documents[:-1]:
             publisher(*document)
         assert publisher.wait(60)
         uid = documents[0][1]["uid"]
@@ -180,16 +194,16 @@ def test_first_pattern_is_registered_with_its_row_and_told_before_the_next_strea
         assert [at < row for at in registered] == [True] * 3 + [False] * 2
         assert client[uid, "primary"].base["sums"].read().tobytes() == pattern(1).sums.tobytes()
         assert rows(client, uid) == [1]
-        for document in documents[-3:]:
-            publisher(*document)
+        publisher(*documents[-1])
     assert_whole(client, uid, [1])
 
 
-def test_storage_can_be_forced_and_changes_no_number(client, tmp_path):
-    for storage, seq_nums in (("events", range(1, 9)), ("file", range(1, 3))):
-        with TiledPublisher(client, spool=tmp_path, storage=storage) as publisher:
-            uid = publish(publisher, documents_of(seq_nums))
-            assert publisher.wait(120)
+def test_storage_can_be_forced_and_changes_no_number(client, stored, tmp_path):
+    with TiledPublisher(client, spool=tmp_path, storage="file") as publisher:
+        slow = publish(publisher, patterns_of(range(1, 3)))
+        assert publisher.wait(120)
+    fast = stored[0][1]["uid"]
+    for uid, storage, seq_nums in ((fast, "events", range(1, 9)), (slow, "file", range(1, 3))):
         assert stored_as(client, uid) == storage
         assert_whole(client, uid, seq_nums)
 
@@ -206,7 +220,7 @@ def test_runs_are_stored_and_read_whichever_version_of_runs_the_process_uses(cli
 
 
 def test_files_follow_what_the_documents_say_of_their_patterns(tmp_path):
-    documents = list(documents_of(range(1, 3)))
+    documents = list(patterns_of(range(1, 3)))
     (about,) = [
         document["data_keys"]["sums"]
         for name, document in documents
@@ -235,7 +249,7 @@ def test_files_follow_what_the_documents_say_of_their_patterns(tmp_path):
 
 def test_folder_that_the_server_may_not_read_leaves_the_run_with_events(client, tmp_path, caplog):
     with TiledPublisher(client, spool=tmp_path / "spool", folder=tmp_path / "elsewhere") as publisher:
-        uid = publish(publisher, documents_of(range(1, 9)))
+        uid = publish(publisher, patterns_of(range(1, 9)))
         assert publisher.wait(120)
         assert publisher.failures == ()
     assert f"--read {tmp_path / 'elsewhere'}" in caplog.text
@@ -244,14 +258,12 @@ def test_folder_that_the_server_may_not_read_leaves_the_run_with_events(client, 
     assert_whole(client, uid, range(1, 9))
 
 
-def test_storage_on_another_machine_is_not_taken_for_ours(client, tmp_path, monkeypatch):
-    with TiledPublisher(client, spool=tmp_path) as publisher:
-        uid = publish(publisher, documents_of(range(1, 3)))
-        assert publisher.wait(120)
-    stored = [client[uid, "axes"].base["radial"].include_data_sources()]
-    assert shared_folder(stored, uid).name == uid
+def test_storage_on_another_machine_is_not_taken_for_ours(client, stored, monkeypatch):
+    uid = stored[0][1]["uid"]
+    arrays = [client[uid, "axes"].base["radial"].include_data_sources()]
+    assert shared_folder(arrays, uid).name == uid
     monkeypatch.setattr(Path, "exists", lambda _: False)
-    assert shared_folder(stored, uid) is None
+    assert shared_folder(arrays, uid) is None
 
 
 def test_run_left_by_a_killed_process_is_adopted_once_under_its_uid(client, tmp_path):
@@ -262,7 +274,7 @@ from bluesky_powder.publish import TiledPublisher
 from pattern_runs import documents_of
 publisher = TiledPublisher("http://127.0.0.1:1", spool=sys.argv[1])
 for run in range(2):
-    documents = list(documents_of(range(1, 4)))
+    documents = list(documents_of(range(1, 4), streams=["cumulative"]))
     print(documents[0][1]["uid"])
     for name, document in documents[: len(documents) - run]:
         publisher(name, document)
@@ -290,13 +302,10 @@ os.kill(os.getpid(), 9)
     assert list(tmp_path.glob("*.journal")) == []
 
 
-def test_journal_of_a_run_that_is_whole_in_tiled_is_dropped_and_one_in_use_left_alone(client, tmp_path):
-    documents = list(documents_of(range(1, 3)))
-    with TiledPublisher(client, spool=tmp_path) as publisher:
-        uid = publish(publisher, documents)
-        assert publisher.wait(120)
+def test_journal_of_a_run_that_is_whole_in_tiled_is_dropped_and_one_in_use_left_alone(client, stored, tmp_path):
+    uid = stored[0][1]["uid"]
     left, in_use = Journal.new(tmp_path, uid), Journal.new(tmp_path, "other")
-    for name, document in documents:
+    for name, document in stored:
         left.append(name, document)
     left.close()
     with TiledPublisher(client, spool=tmp_path) as publisher:
@@ -305,13 +314,13 @@ def test_journal_of_a_run_that_is_whole_in_tiled_is_dropped_and_one_in_use_left_
         assert publisher.state.adopted == (uid,)
     assert list(tmp_path.glob("*.journal")) == [in_use.path]
     in_use.remove()
-    assert_whole(client, uid, range(1, 3))
+    assert_whole(client, uid, range(1, 9))
 
 
 def test_server_killed_in_the_middle_of_a_run_has_it_whole_after_its_restart(tmp_path, monkeypatch):
     # Tiled's client would try each request for 45 s before it gives in.
     monkeypatch.setattr(tiled.client.utils, "TILED_RETRY_ATTEMPTS", 1)
-    documents = {storage: list(documents_of(range(1, 13))) for storage in ("file", "events")}
+    documents = {storage: list(patterns_of(range(1, 13))) for storage in ("file", "events")}
     serving = Serving(tmp_path / "served")
     try:
         publishers = {
@@ -328,7 +337,8 @@ def test_server_killed_in_the_middle_of_a_run_has_it_whole_after_its_restart(tmp
         for storage, publisher in publishers.items():
             for name, document in documents[storage][-3:]:
                 publisher(name, document)
-            assert not publisher.wait(1.0)
+        for publisher in publishers.values():
+            assert not publisher.wait(0.5)
         serving.start()
         for publisher in publishers.values():
             assert publisher.wait(120), publisher.state
@@ -377,7 +387,7 @@ def filled(folder, leave):
 def test_disk_of_the_journals_that_is_full_loses_nothing_that_memory_can_hold(client, small_disk, caplog):
     filled(small_disk, 60_000)
     with TiledPublisher(client, spool=small_disk, storage="events") as publisher:
-        uid = publish(publisher, documents_of(range(1, 13)))
+        uid = publish(publisher, patterns_of(range(1, 13)))
         assert publisher.wait(120)
         assert publisher.failures == ()
     assert "no room" in caplog.text
@@ -386,7 +396,7 @@ def test_disk_of_the_journals_that_is_full_loses_nothing_that_memory_can_hold(cl
 
 def test_journal_on_a_disk_that_gets_room_again_is_left_whole(small_disk):
     ballast = filled(small_disk, 60_000)
-    documents = list(documents_of(range(1, 13)))
+    documents = list(patterns_of(range(1, 13)))
     publisher = TiledPublisher("http://127.0.0.1:1", spool=small_disk)
     publish(publisher, documents)
     while publisher.state.queued:
@@ -403,7 +413,7 @@ def test_journal_on_a_disk_that_gets_room_again_is_left_whole(small_disk):
 def test_journal_on_a_disk_that_stays_full_tells_what_is_lost(small_disk):
     filled(small_disk, 60_000)
     publisher = TiledPublisher("http://127.0.0.1:1", spool=small_disk)
-    publish(publisher, documents_of(range(1, 13)))
+    publish(publisher, patterns_of(range(1, 13)))
     while publisher.state.queued:
         time.sleep(0.01)
     publisher.close(timeout=0.5)
@@ -417,7 +427,7 @@ def test_pattern_file_on_a_full_disk_waits_for_room_and_is_whole_then(tmp_path, 
         client = server.client()
         ballast = filled(small_disk, 1_100_000)
         with TiledPublisher(client, spool=server.spool, folder=small_disk, storage="file") as publisher:
-            uid = publish(publisher, documents_of(range(1, 13)))
+            uid = publish(publisher, patterns_of(range(1, 13)))
             while not publisher.state.runs or publisher.state.runs[0].trouble is None:
                 time.sleep(0.01)
             assert "no room on the disk" in str(publisher.state)
