@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bluesky_powder.frames import Frame, Patience, RunFrames, Skipped, Wanted
+from bluesky_powder.frames.joining.recent import REMEMBERED
 from bluesky_powder.recipe.sources import KeySource
 from number_runs import datum, descriptor, event, frames_key, number_key, resource, write_columns
 
@@ -15,6 +16,13 @@ INLINE = {"dtype": "array", "shape": [2, 3], "source": ""}
 NUMBERS = {"angle": number_key(), "i0": number_key()}
 ROOM = 2000
 """Blocks of memory by which a run may grow in its second half: noise, not events."""
+
+
+@pytest.fixture
+def few_resources(monkeypatch):
+    """Let so few resources be remembered that the first half of a run has more."""
+    for where in ("recent", "stream_resource", "streamed"):
+        monkeypatch.setattr(f"bluesky_powder.frames.joining.{where}.MOST_RESOURCES", REMEMBERED)
 
 
 def growth(run, head, step, events):
@@ -32,26 +40,27 @@ def growth(run, head, step, events):
     return frames, sys.getallocatedblocks() - before
 
 
-def test_run_of_100000_inline_events_keeps_nothing_of_them():
+def test_run_of_20000_inline_events_keeps_nothing_of_them():
     image = np.zeros((2, 3))
     run = RunFrames(BOTH, "run", Patience(0.0))
     head = [descriptor("primary", {"det": INLINE, **NUMBERS})]
-    frames, grown = growth(run, head, lambda n: [event(n, {"det": image, "angle": n * 0.1, "i0": 5.0})], 100_000)
-    assert frames == 100_000
+    frames, grown = growth(run, head, lambda n: [event(n, {"det": image, "angle": n * 0.1, "i0": 5.0})], 20_000)
+    assert frames == 20_000
     assert grown < ROOM
     assert not list(run.finish())
 
 
-def test_run_of_100000_events_with_frames_in_files_keeps_the_latest_only():
+def test_run_of_20000_events_with_frames_in_files_keeps_the_latest_only():
     run = RunFrames(BOTH, "run", Patience(0.0))
     head = [descriptor("primary", {"det": frames_key(), **NUMBERS}), resource("r", "det", "file:///nowhere/a.h5")]
     step = lambda n: [datum("r", n - 1, n), event(n, {"angle": n * 0.1, "i0": 5.0})]  # noqa: E731
-    frames, grown = growth(run, head, step, 100_000)
-    assert frames == 100_000
+    frames, grown = growth(run, head, step, 20_000)
+    assert frames == 20_000
     assert grown < ROOM
     assert not list(run.finish())
 
 
+@pytest.mark.usefixtures("few_resources")
 def test_run_of_one_resource_an_event_keeps_the_latest_only():
     """As detectors do that are prepared afresh for every point."""
     run = RunFrames(BOTH, "run", Patience(0.0))
@@ -64,8 +73,8 @@ def test_run_of_one_resource_an_event_keeps_the_latest_only():
         yield event(n, {"angle": n * 0.1, "i0": 5.0})
 
     keys = {"det": frames_key(), "other": frames_key(), **NUMBERS}
-    frames, grown = growth(run, [descriptor("primary", keys)], step, 40_000)
-    assert frames == 40_000
+    frames, grown = growth(run, [descriptor("primary", keys)], step, 12_000)
+    assert frames == 12_000
     assert grown < ROOM
 
 
@@ -84,11 +93,12 @@ def test_run_of_legacy_datums_of_several_detectors_keeps_the_latest_only(stream)
             yield "datum", {"datum_id": f"{key}/{n}", "resource": "r", "datum_kwargs": {}}
         yield event(n, {"det": f"det/{n}", "other": f"other/{n}"})
 
-    frames, grown = growth(run, head, step, 20_000)
-    assert frames == (20_000 if stream == "primary" else 0)
+    frames, grown = growth(run, head, step, 12_000)
+    assert frames == (12_000 if stream == "primary" else 0)
     assert grown < ROOM
 
 
+@pytest.mark.usefixtures("few_resources")
 def test_run_of_one_legacy_resource_an_event_keeps_the_latest_only():
     run = RunFrames(BOTH, "run", Patience(0.0), {"SPEC": dict})
 
@@ -98,14 +108,14 @@ def test_run_of_one_legacy_resource_an_event_keeps_the_latest_only():
         yield event(n, {"det": f"r{n}/0", "angle": 1.0, "i0": 5.0})
 
     keys = {"det": {"dtype": "array", "shape": [2, 3], "source": "", "external": "FILESTORE:"}, **NUMBERS}
-    frames, grown = growth(run, [descriptor("primary", keys)], step, 40_000)
-    assert frames == 40_000
+    frames, grown = growth(run, [descriptor("primary", keys)], step, 12_000)
+    assert frames == 12_000
     assert grown < ROOM
 
 
 @pytest.mark.parametrize("samples", [2, "time"])
 def test_run_with_columns_and_another_stream_keeps_the_latest_only(tmp_path, samples):
-    events = 12_000
+    events = 9_000
     file = write_columns(tmp_path, angle=np.arange(events) * 0.1)
     keys = {"det": frames_key(), "angle": number_key([1], external="STREAM:")}
     head = [
