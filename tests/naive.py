@@ -91,11 +91,13 @@ def shares_full(radial, chi, skipped, edges):
         if abs(turns) > 0.5:
             matrix[i] = interval_shares(0.0, radial[i].max(), edges)
             continue
-        outline = list(zip(radial[i], azimuth, strict=True))
+        outline = list(zip(radial[i].tolist(), azimuth.tolist(), strict=True))
         whole = polygon_area(outline)
         for r in range(len(edges) - 1):
-            part = clip_polygon(outline, 0, edges[r], keep_above=True)
-            part = clip_polygon(part, 0, edges[r + 1], keep_above=False) if part else []
+            if edges[r] > radial[i].max() or edges[r + 1] < radial[i].min():
+                continue
+            part = clip_polygon(outline, 0, float(edges[r]), keep_above=True)
+            part = clip_polygon(part, 0, float(edges[r + 1]), keep_above=False) if part else []
             matrix[i, r] = polygon_area(part) / whole
     return matrix
 

@@ -47,7 +47,7 @@ ranges = st.tuples(st.floats(0, 10), st.floats(0.5, 25), st.integers(1, 120)).ma
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(beams, beams, ranges, st.floats(-0.2, 0.2), st.integers(0, 2**31))
 def test_shares_are_those_of_the_definition(row, column, edges, squeeze, seed):
     radial, azimuth, centres = plane(row, column, squeeze)
