@@ -1,9 +1,12 @@
 """Integration of frames: against naive sums, and the many ways in which a frame can be odd."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.dispatcher import Dispatcher
 
 import azimuthal as az
 import naive
@@ -79,6 +82,51 @@ def test_every_dtype_and_layout_gives_the_same_pattern(dtype, layout):
     elif layout == "strided":
         frame = np.repeat(frame, 2, axis=1)[:, ::2]
     np.testing.assert_array_equal(integrator.integrate(frame).sums, integrator.integrate(values.astype("f8")).sums)
+
+
+def test_read_only_arrays_give_the_same_without_kernels_of_their_own():
+    """As arrays are that come over a network, or from a file that is mapped into memory."""
+
+    def read_only(array):
+        array = array.copy()
+        array.setflags(write=False)
+        return array
+
+    def results(arrays, splitting):
+        frames, masks, dark, variance = arrays
+        merger = az.MultiGeometry(BINS, splitting=splitting)
+        merger.add(geometry(), frames)
+        integrator, whole = (az.Integrator(geometry(), BINS, splitting=each) for each in (splitting, "no"))
+        plane = {"dark": dark, "dark_variance": variance}
+        return [
+            merger.pattern,
+            merger.mean_frame_pattern,
+            integrator.integrate(frames[0], mask=masks[0]),  # without the matrix, which comes with the next
+            *integrator.integrate(frames, mask=masks),
+            integrator.integrate(frames[0]),
+            integrator.integrate(frames[0], dark=1.0),
+            integrator.integrate(frames[0], **plane),
+            integrator.integrate(frames[0], variance=variance),
+            whole.sigma_clip(frames[0], mask=masks[0]),
+            whole.sigma_clip(frames[0], **plane),
+            integrator.quantile_mean(frames[0], 0.1, 0.9),
+            integrator.median(frames[0], **plane),
+        ]
+
+    def compiled():
+        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "azimuthal"]
+        kernels = {each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)}
+        return {(kernel.py_func.__qualname__, str(one)) for kernel in kernels for one in kernel.signatures}
+
+    frames = np.stack([counts(seed) for seed in range(9)])
+    frames[3, 5, 5] = 2**32 - 1
+    arrays = frames, frames == 30, counts(9).astype(float), counts(10).astype(float)
+    for splitting in ("no", "full"):
+        expected = results(arrays, splitting)
+        before = compiled()
+        for one, other in zip(results([read_only(each) for each in arrays], splitting), expected, strict=True):
+            np.testing.assert_array_equal(one.sums, other.sums)
+        assert compiled() == before
 
 
 def test_dark_is_subtracted_with_its_sign_and_its_variance_added():

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from azimuthal.csr.loading.kernels import tile_box
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
+from azimuthal.csr.tiles import NONE_YET, TILE_COLUMNS, TILE_PIXELS, tiles_across
 
 
 @njit(nogil=True, cache=True)
@@ -93,12 +93,12 @@ def tile_pixels(first_row, last_row, shape, n_bins, start, indptr, bins, shares,
     out_pixels, out_shares = np.empty(bins.size, np.uint16), np.empty(shares.size, np.float32)
     tile_ptr = np.zeros(tiles + 1, np.int64)
     row_bins, row_ptr = np.empty(4 * TILE_PIXELS, np.int32), np.zeros(4 * TILE_PIXELS + 1, np.int64)
-    counts, n_rows = np.zeros(n_bins, np.int64), 0
+    counts, n_rows = np.zeros(n_bins, np.int64), NONE_YET
     local, here = np.empty(2 * TILE_PIXELS, np.uint16), np.empty(2 * TILE_PIXELS, np.int32)
     weights, found = np.empty(2 * TILE_PIXELS, np.float32), np.empty(2 * TILE_PIXELS, np.int32)
     for t in range(tiles):
         r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
-        n = 0
+        n = NONE_YET
         for i in range(r0, r1):
             for j in range(c0, c1):
                 at = i * columns + j

@@ -5,6 +5,7 @@ some rows of tiles, is what one thread works on at a time. Both depend on the im
 and so does the order in which anything is added up.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
 from azimuthal import threads
@@ -16,6 +17,8 @@ TILE_PIXELS = TILE_ROWS * TILE_COLUMNS
 MOST_BANDS = 8
 LARGEST_SUMS = 2**20
 """Bins times bands: more would fill memory with sums of bands."""
+NONE_YET = np.int64(0)
+"""To count up from: for a literal 0, numba would compile what takes the number once more."""
 
 
 @register_jitable

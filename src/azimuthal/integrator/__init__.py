@@ -23,6 +23,7 @@ from azimuthal.integrator.frame import (
     checked_plane,
     checked_variance,
     flat_plane,
+    frozen,
     kernel_frame,
     of_frame,
 )
@@ -271,12 +272,12 @@ class Integrator:
             be no read noise then.
         """
         if seldom is None:
-            sums, _ = self._summing.raw(counts, NO_MASK, 1, 0, frames)
+            sums, _ = self._summing.raw(frozen(counts), NO_MASK, 1, 0, frames)
             return self.pattern_of_totals(sums, monitor, masked_pixels)
         pixels, seen = seldom
         rarely = np.zeros(counts.size, np.bool_)
         rarely[pixels] = True
-        sums, _ = self._summing.raw(counts, rarely, 1, 0, frames)
+        sums, _ = self._summing.raw(frozen(counts), frozen(rarely), 1, 0, frames)
         return self.pattern_of_totals(sums, monitor, masked_pixels, (pixels, counts, seen))
 
     def integrate_sums(
@@ -295,8 +296,8 @@ class Integrator:
         masked_pixels
             What the pattern is to say about left out pixels.
         """
-        corrections = Corrections(variance=variance.ravel(), monitor=monitor)
-        sums, _ = self._summing.corrected(signal.ravel(), NO_MASK, *NO_DUMMY, corrections)
+        corrections = Corrections(variance=frozen(variance.ravel()), monitor=monitor)
+        sums, _ = self._summing.corrected(frozen(signal.ravel()), NO_MASK, *NO_DUMMY, corrections)
         return self.pattern_of(sums, masked_pixels)
 
     def prepare(
@@ -464,7 +465,7 @@ class Integrator:
         masked = None
         if mask is not None:
             planes = [of_frame(mask, first + k, n, "mask") for k in range(WIDTH)]
-            masked = np.stack([checked_mask("mask", plane, self.shape).ravel() for plane in planes])
+            masked = frozen(np.stack([checked_mask("mask", plane, self.shape).ravel() for plane in planes]))
         values, low, high = self.kernel_frames(frames)
         return self._patterns_of(self._summing.batch(values.reshape(WIDTH, -1), masked, low, high), monitors)
 

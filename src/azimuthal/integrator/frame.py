@@ -29,6 +29,13 @@ def as_frames(frame: ArrayLike) -> NDArray[Any]:
     return np.asarray(frame)
 
 
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view, as all arrays of users go to kernels: numba would compile each for writable ones too."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def checked_array(what: str, array: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return `array` as a numeric array of `shape`, native byte order, C order.
 
@@ -52,7 +59,7 @@ def checked_array(what: str, array: ArrayLike, shape: tuple[int, ...]) -> NDArra
 
 
 def checked_mask(what: str, mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return `mask` as booleans of `shape`, True = left out; any whole number other than 0 counts as True.
+    """Return `mask` as booleans of `shape`, True = left out, read-only; whole numbers other than 0 count as True.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def checked_mask(what: str, mask: ArrayLike, shape: tuple[int, int]) -> NDArray[
     values = checked_array(what, mask, shape)
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         raise FrameError(f"{what}: holds fractions or NaN; give booleans or whole numbers, non-zero = masked")
-    return values != 0
+    return frozen(values != 0)
 
 
 def checked_plane(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -80,8 +87,8 @@ def checked_plane(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArra
 
 
 def flat_plane(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `checked_plane` gave as kernels take it: flat, or the one number that it is made of."""
-    return plane.reshape(-1)[:1] if plane.strides == (0, 0) else plane.ravel()
+    """Return what `checked_plane` gave as kernels take it, read-only: flat, or the one number that it is made of."""
+    return frozen(plane.reshape(-1)[:1] if plane.strides == (0, 0) else plane.ravel())
 
 
 def checked_variance(what: str, plane: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -217,7 +224,7 @@ def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple
 
 
 def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tuple[NDArray[Any], Any, Any]:
-    """Return a frame in one of the dtypes that kernels are compiled for, with its lowest and highest dummy.
+    """Return a frame in one of the dtypes that kernels are compiled for, read-only, and its lowest and highest dummy.
 
     uint64 is seen as int64; where it holds numbers above those of int64 it becomes float64 with NaN for dummies.
 
@@ -230,15 +237,15 @@ def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tupl
     raw = checked_array("frame", frame, shape)
     low, high = dummy.interval(given)
     if raw.dtype != np.uint64:
-        return as_kernel_dtype(raw), low, high
+        return frozen(as_kernel_dtype(raw)), low, high
     if raw.max(initial=0) >= SIGNED_LIMIT:
         values = raw.astype(np.float64)
         if low <= high:
             values[(raw >= low) & (raw <= high)] = np.nan
-        return values, *NO_FLOAT_DUMMY
+        return frozen(values), *NO_FLOAT_DUMMY
     if low >= SIGNED_LIMIT:
         low, high = NO_DUMMY
-    return raw.view(np.int64), low, min(high, SIGNED_LIMIT - 1)
+    return frozen(raw.view(np.int64)), low, min(high, SIGNED_LIMIT - 1)
 
 
 def as_kernel_dtype(frame: NDArray[Any]) -> NDArray[Any]:

@@ -12,11 +12,13 @@ from azimuthal import threads
 from azimuthal.csr import Band, TiledMatrix, kernels
 from azimuthal.csr.corrected import kernels as of_corrected
 from azimuthal.csr.vectors import WIDTH
+from azimuthal.integrator.frame import frozen
 from azimuthal.pattern import SUMS
 
 Floats = NDArray[np.float64]
-NOTHING = np.empty(0)
-NO_MASK = np.empty(0, np.bool_)
+NOTHING = frozen(np.empty(0))
+NO_MASK = frozen(np.empty(0, np.bool_))
+NO_MASKS = frozen(np.empty((WIDTH, 0), np.bool_))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +201,7 @@ class Summing:
     ) -> list[tuple[Floats, int]]:
         """Sum `WIDTH` frames, (WIDTH, pixels), at once; for each what `raw` gives, to the last bit, totals too."""
         matrix = self.matrix
-        hidden = np.empty((WIDTH, 0), np.bool_) if masked is None else masked
+        hidden = NO_MASKS if masked is None else masked
         lanes = 2 * WIDTH if totals.follow else WIDTH
 
         def add(band: Band) -> tuple[Floats, Floats, NDArray[np.int64], bool]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from azimuthal import threads
 from azimuthal.errors import FrameError
 from azimuthal.integrator import Integrator
+from azimuthal.integrator.frame import frozen
 from azimuthal.integrator.summing import Totals
 from azimuthal.multigeometry import kernels
 
@@ -205,7 +206,7 @@ class PixelSums:
             if poor:
                 return None
             if self.signal[self.missed].any():  # those without a count need no leaving out
-                totals.rarely = rarely
+                totals.rarely = frozen(rarely)
         return totals
 
     def _lacks_missed(self, frame: NDArray[Any], low: Any, high: Any) -> bool:

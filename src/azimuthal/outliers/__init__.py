@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal import threads
-from azimuthal.integrator.frame import as_frames, checked_mask, checked_monitors, of_frame
+from azimuthal.integrator.frame import as_frames, checked_mask, checked_monitors, frozen, of_frame
 from azimuthal.outliers import kernels
 from azimuthal.outliers.rules import ClipModel, FrameKeywords, Quantiles, Rule, SigmaClip
 from azimuthal.pattern import SUMS
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["ClipModel", "FrameKeywords", "Quantiles", "Rule", "SigmaClip", "median", "quantile_mean", "sigma_clip"]
 
 NO_SHARES = np.empty(0, np.float32)
-NO_MASK = np.empty(0, np.bool_)
-NO_VARIANCE = np.empty(0, np.float64)
+NO_MASK = frozen(np.empty(0, np.bool_))
+NO_VARIANCE = frozen(np.empty(0, np.float64))
 NO_DUMMIES = (1.0, 0.0)
 
 
@@ -128,7 +128,7 @@ def _entries(
     """Return the frame and what tells which pixels to leave out, flat, as kernels want them."""
     if dark is not None or dark_variance is not None or variance is not None:
         signal, var = integrator.prepare(frame, dark, dark_variance, variance, mask)
-        return signal.ravel(), NO_MASK, NO_DUMMIES, var.ravel()
+        return frozen(signal.ravel()), NO_MASK, NO_DUMMIES, frozen(var.ravel())
     values, low, high = integrator.kernel_frame(frame)
     masked = NO_MASK if mask is None else checked_mask("mask", mask, integrator.shape).ravel()
     return values.ravel(), masked, (float(low), float(high)), NO_VARIANCE

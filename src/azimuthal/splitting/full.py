@@ -13,7 +13,7 @@ from numba import njit
 
 from azimuthal.csr.loading.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
+from azimuthal.csr.tiles import NONE_YET, TILE_COLUMNS, TILE_PIXELS, tiles_across
 from azimuthal.splitting.kernels import (
     QUANTA,
     ROUNDER,
@@ -236,7 +236,7 @@ def share_tile(box, columns, unused, where, radial, azimuth, layout, poles, edge
     (r, x), (low, high), (plain, inside), (first, many), (room, after), (line, chi, area) = scratch
     front, back = poles[0], poles[2]
     bottom, top = edges[0], edges[edges.size - 1]
-    width, n = c1 - c0, 0
+    width, n = c1 - c0, NONE_YET
     for i in range(r1 - r0):
         base, flags = start + i * row_stride, unused_start + i * unused_stride
         load_corners(radial, base, width, column_stride, offsets, r)
@@ -293,7 +293,7 @@ def full_tiles(first_row, last_row, shape, skipped, radial, azimuth, layout, pol
     out_pixels, out_shares = np.empty(likely, np.uint16), np.empty(likely, np.float32)
     tile_ptr = np.zeros(tiles + 1, np.int64)
     row_bins, row_ptr = np.empty(4 * TILE_PIXELS, np.int32), np.zeros(4 * TILE_PIXELS + 1, np.int64)
-    counts, n_rows = np.zeros(edges.size - 1, np.int64), 0
+    counts, n_rows = np.zeros(edges.size - 1, np.int64), NONE_YET
     entries, scratch = tile_room(edges)
     found = np.empty(entries[0].size, np.int32)
     for t in range(tiles):

@@ -11,7 +11,7 @@ from numba import njit
 
 from azimuthal.csr.loading.kernels import tile_box
 from azimuthal.csr.sorting import close_tile, grown
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, tiles_across
+from azimuthal.csr.tiles import NONE_YET, TILE_COLUMNS, TILE_PIXELS, tiles_across
 from azimuthal.csr.vectors import lent
 
 QUANTA = 2.0**24
@@ -110,7 +110,7 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
     out_pixels, no_shares = np.empty(tiles * TILE_PIXELS, np.uint16), np.empty(0, np.float32)
     tile_ptr = np.zeros(tiles + 1, np.int64)
     row_bins, row_ptr = np.empty(4 * TILE_PIXELS, np.int32), np.zeros(4 * TILE_PIXELS + 1, np.int64)
-    counts, n_rows = np.zeros(edges.size - 1, np.int64), 0
+    counts, n_rows = np.zeros(edges.size - 1, np.int64), NONE_YET
     local, bins, found = (
         np.empty(TILE_PIXELS, np.uint16),
         np.empty(TILE_PIXELS, np.int32),
@@ -118,7 +118,7 @@ def whole_tiles(first_row, last_row, shape, centres, skipped, edges, used):
     )
     for t in range(tiles):
         r0, r1, c0, c1 = tile_box(first_row * across + t, across, rows, columns)
-        n = 0
+        n = NONE_YET
         for i in range(r0, r1):
             at, end = i * columns + c0, i * columns + c1
             line = centres[at:end], skipped[at:end], used[at:end]

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
+from azimuthal.csr.tiles import NONE_YET
 from azimuthal.splitting.kernels import (
     QUANTA,
     add_edge,
@@ -195,7 +196,7 @@ def bbox_cells(
     """Share pixels start..stop by the overlap of their rectangle with each cell; return how many were stored."""
     runs = np.zeros(4, np.int64)
     area = np.empty((max(most, 1), edges_r.size))
-    at = 0
+    at = NONE_YET
     for i in range(start, stop):
         counts[i] = 0
         if skipped[i]:
@@ -314,7 +315,7 @@ def full_cells(
     r = np.empty(8)
     chi = np.empty(8)
     front, back = poles[0], poles[2]
-    at = 0
+    at = NONE_YET
     for i in range(start, stop):
         counts[i] = 0
         if skipped[i]:

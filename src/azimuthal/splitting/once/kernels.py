@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from azimuthal.csr.loading.kernels import flag_lost, load_counts, tile_box
-from azimuthal.csr.tiles import TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
+from azimuthal.csr.tiles import NONE_YET, TILE_COLUMNS, TILE_PIXELS, TILE_ROWS, tiles_across
 from azimuthal.csr.vectors import add_products, borrowed, lent, multiply_add
 from azimuthal.geometry.kernels import line_to_lab, normalize_line, row_of
 from azimuthal.splitting.full import share_tile, tile_room
@@ -190,7 +190,7 @@ def whole_once(first_row, last_row, shape, place, factors, axis, counts, used):
         width = c1 - c0
         y, x, z = line_of(lab, 0, width), line_of(lab, 1, width), line_of(lab, 2, width)
         centres = lent(radial, 0, width)
-        n = 0
+        n = NONE_YET
         for i in range(r0, r1):
             no_use += load_line(i, box, columns, place, flat_factors, lab, norm, unused)
             fill_radial(code, factor, y, x, z, centres)
