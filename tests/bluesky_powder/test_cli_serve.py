@@ -14,6 +14,7 @@ import pytest
 
 from bluesky_powder.cli.serve import _warn
 from bluesky_powder.server import PowderServer
+from command_line import run_command
 from users import PATIENCE
 
 COMMAND = [sys.executable, "-m", "bluesky_powder", "serve", "--port", "0"]
@@ -97,20 +98,22 @@ def test_public_server_may_be_read_by_anyone(tmp_path):
         assert process.wait(30) == 0
 
 
-def test_bad_input_is_told_in_one_line(tmp_path):
+def test_bad_input_is_told_in_one_line(monkeypatch, capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        result = subprocess.run(
+            [*COMMAND, "-d", str(tmp_path), "--port", str(port)], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1
+        assert "Address already in use" in result.stderr
+        assert result.stderr.count("\n") == 1, result.stderr
         for arguments, told in (
             (("-d", tmp_path, "--read", tmp_path / "none"), "there is no such folder"),
-            (("-d", tmp_path, "--port", port), "Address already in use"),
             (("-d", tmp_path, "--api-key", "a b"), "letters and digits"),
             (("-d", tmp_path, "--database", "sqlite:///x"), "a database is given as postgresql://"),
             (("-d", tmp_path, "--streaming", "redis://:secret@127.0.0.1:1"), "Redis at redis://<hidden>@127.0.0.1:1"),
             (("-d", tmp_path, "--host", "no.such.host.invalid"), "cannot listen at no.such.host.invalid"),
         ):
-            result = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False)
-            assert result.returncode == 1
-            assert told in result.stderr
-            assert result.stderr.count("\n") == 1, result.stderr
+            assert told in run_command(monkeypatch, capsys, "serve", "--port", "0", *arguments).said_in_one_line
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}")
