@@ -42,7 +42,7 @@ def client(tmp_path_factory, runs, raw):
         in_catalog = copied(runs["clipped"].documents)
         in_catalog[0][1]["raw_uid"] = raw[0][1]["uid"]
         publish(server, raw, runs["in events"].documents, in_catalog, batch_size=100, storage="events")
-        publish(server, runs["in files"].documents, storage="file")
+        publish(server, runs["in files"].documents, batch_size=100, storage="file")
         old = list(derived_run(2, npt=20, raw_uid="old"))
         publish(server, old, batch_size=100)
         yield server.client()
