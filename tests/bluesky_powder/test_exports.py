@@ -45,7 +45,7 @@ def server(tmp_path_factory, runs):
         of_open = runs["open"].documents
         third = [at for at, (_, document) in enumerate(of_open) if document.get("seq_num") == 3][0]
         publish(server, *(runs[name].documents for name in ("whole", "aborted", "over q", "empty")), batch_size=100)
-        publish(server, of_open[:third], runs["begun"].documents[:1])
+        publish(server, of_open[:third], runs["begun"].documents[:1], batch_size=None)
         yield server
 
 
