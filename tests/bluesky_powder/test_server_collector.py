@@ -17,9 +17,11 @@ class Circle:
 @pytest.fixture
 def callbacks():
     before = list(gc.callbacks)
+    gc.unfreeze()  # what all tests spare
     yield lambda: [each for each in gc.callbacks if each not in before]
     gc.callbacks[:] = before
     gc.unfreeze()
+    gc.freeze()
 
 
 def test_what_is_there_is_spared_a_few_times_and_later_circles_are_collected(monkeypatch, callbacks):
