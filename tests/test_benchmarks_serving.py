@@ -10,7 +10,8 @@ from benchmarks import serving
 from benchmarks.timing import Figure, Table
 
 
-def test_serving_tells_how_soon_how_fast_and_how_large():
+def test_serving_tells_how_soon_how_fast_and_how_large(monkeypatch):
+    monkeypatch.setattr(serving, "PACE", 0.1)
     rows = list(serving.serving(1, live=5, paced=12, counts=(10, 12), read=10))
     assert len({row.name for row in rows}) == len(rows) == 10
     figures = [row for row in rows if isinstance(row, Figure)]
