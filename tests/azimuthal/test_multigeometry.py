@@ -1,12 +1,15 @@
 """Merges over geometries, mean frames, and the budgets that they live under."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import azimuthal as az
-from azimuthal.errors import BinningError, FrameError
+from azimuthal.detector import Sensor
+from azimuthal.errors import BinningError, FrameError, MergeError
 
 SHAPE = (30, 24)
 BINS = az.RadialBins("2th_deg", 80, (0.0, 40.0))
@@ -26,6 +29,21 @@ def frame(seed, dtype=np.uint32, dummies=0.0):
 
 def integrator(angle=0.0, **keywords):
     return az.Integrator(geometry(angle), BINS, **({"splitting": "no"} | keywords))
+
+
+@pytest.mark.parametrize("given", [{}, {"dark": 1.0}])
+@pytest.mark.parametrize("add", ["add", "extend"])
+def test_geometry_of_another_treatment_is_refused_and_changes_nothing(given, add):
+    thick = replace(geometry().detector, sensor=Sensor("Si", 4.5e-4))
+    plain, other = (replace(geometry(), detector=thick, parallax=parallax) for parallax in (False, True))
+    merger = az.MultiGeometry(BINS)
+    merger.add(plain, frame(1), **given)
+    before = merger.pattern.sums.copy(), merger.mean_frame_pattern.sums.copy()
+    with pytest.raises(MergeError, match="parallax differs .False and True"):
+        merger.add(other, frame(2), **given) if add == "add" else merger.extend([(other, frame(2))], **given)
+    assert merger.mean_frames.frames == 1
+    for one, expected in zip((merger.pattern, merger.mean_frame_pattern), before, strict=True):
+        np.testing.assert_array_equal(one.sums, expected)
 
 
 def test_mean_frame_of_one_frame_is_its_pattern():
