@@ -132,6 +132,17 @@ def test_run_begun_before_tiled_went_away_is_whole_when_it_is_back(tmp_path, mon
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+def test_documents_that_come_twice_are_published_once(client, publisher, caplog):
+    documents = list(derived_run(2))
+    uid = publish(publisher, [document for document in documents for _ in range(2)])
+    assert publisher.wait(120)
+    assert publisher.failures == ()
+    assert rows(client, uid, "primary") == [1, 2]
+    assert client[uid].metadata["stop"]["exit_status"] == "success"
+    assert caplog.text.count("subscribed twice?") == 1
+    assert "is not published" not in caplog.text
+
+
 def test_run_that_is_there_already_is_refused_and_left_alone(client, publisher):
     documents = list(raw_run([1.0, 2.0]))
     uid = publish(publisher, documents)

@@ -197,6 +197,26 @@ def test_live_subscriber_that_fails_is_logged_and_others_are_served(engine, tmp_
     assert "disk full" in caplog.text
 
 
+def test_what_is_subscribed_twice_is_called_once(tmp_path):
+    derived = Derived()
+    with PowderReduction(recipe_in(tmp_path), pace="replay") as reduction:
+        first = reduction.subscribe(derived)
+        assert reduction.subscribe(derived) == first
+        for name, document in inline_run(images(1)):
+            reduction(name, document)
+        reduction.unsubscribe(first)
+        assert reduction.subscribe(derived) != first
+    assert [name for name, _ in derived.documents].count("start") == 1
+
+
+def test_what_cannot_be_called_is_refused_at_once(tmp_path):
+    with (
+        PowderReduction(recipe_in(tmp_path)) as reduction,
+        pytest.raises(TypeError, match="'results' cannot be called"),
+    ):
+        reduction.subscribe("results")
+
+
 def test_replay_ends_when_a_subscriber_ends_the_program(tmp_path):
     def ending(*_):
         raise SystemExit("enough")

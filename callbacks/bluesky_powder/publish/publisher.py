@@ -91,6 +91,7 @@ class TiledPublisher:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._strangers = 0
+        self._given_by = threading.local()
         steps = {"spool": self._spool_one, "publish": self._deliver_one}
         self._threads = [
             threading.Thread(target=self._forever, args=(step,), name=f"bluesky-powder-{name}", daemon=True)
@@ -178,6 +179,8 @@ class TiledPublisher:
     # --- in the caller's thread
 
     def _take(self, name: str, document: Mapping[str, Any]) -> None:
+        if self._comes_again(name, document):
+            return
         uid = self._routes.run_of(name, document)
         if uid is None or self._closed.is_set():
             self._strangers += 1
@@ -195,6 +198,16 @@ class TiledPublisher:
             run.lost += 1
             if run.lost == 1:
                 logger.error("run %s: documents come faster than %s takes them; some are lost", uid, self._spool)
+
+    def _comes_again(self, name: str, document: Mapping[str, Any]) -> bool:
+        """Tell whether this thread has just given the same document, as it does to whom it has subscribed twice."""
+        one = name, document.get("uid")
+        if one[1] is None or one != getattr(self._given_by, "latest", None):
+            self._given_by.latest = one
+            return False
+        if name == "start":
+            logger.warning("run %s: documents come twice; each is published once (subscribed twice?)", one[1])
+        return True
 
     # --- in the two threads
 

@@ -127,13 +127,24 @@ class PowderReduction:
     def subscribe(self, callback: Subscriber) -> int:
         """Have `callback` called with (name, document) of every derived document.
 
-        It is called in the thread that reduces. What it raises is logged, and others are still served.
+        It is called in the thread that reduces. What it raises is logged, and others are still served. What is
+        subscribed twice is called once, as by Bluesky's RunEngine.
 
         Returns
         -------
         int
             A token for `unsubscribe`.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be called.
         """
+        if not callable(callback):
+            raise TypeError(f"subscribe: {callback!r} cannot be called with (name, document)")
+        for token, known in self._subscribers.items():
+            if known == callback:
+                return token
         token = next(self._tokens)
         self._subscribers[token] = callback
         return token
