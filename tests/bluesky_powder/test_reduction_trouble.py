@@ -85,6 +85,37 @@ def test_trouble_empty_run_says_so(tmp_path):
     assert counts(derived) == (0, 0, 0)
 
 
+def test_trouble_run_whose_events_hold_no_image_says_so(tmp_path):
+    documents = inline_run(np.zeros((2, 0, *SHAPE)))
+    derived = reduced(documents, recipe_in(tmp_path))
+    assert derived.stop["exit_status"] == "fail"
+    assert derived.stop["reason"].startswith("2 events were skipped: the frame has shape (0, 40, 50); need")
+    assert counts(derived) == (0, 0, 0)
+    partly = reduced(changed(inline_run(images(2)), 2, det=np.zeros((0, *SHAPE))), recipe_in(tmp_path))
+    assert partly.stop["reason"].startswith("1 event was skipped: the frame has shape (0, 40, 50); need")
+
+
+MASKED = "; the detector covers 0 to 27.89, so all pixels there are masked or have no data"
+
+
+@pytest.mark.parametrize(
+    ("frames", "bins", "corrections", "says"),
+    [
+        (images(2), {"range": [100, 140]}, {}, "no bin of 100 to 140 2th_deg saw a pixel; the detector covers 0 to"),
+        (images(2), {"range": [1, 20]}, {"mask": "mask.npy"}, f"no bin of 1 to 20 2th_deg saw a pixel{MASKED}"),
+        (np.full((2, *SHAPE), np.nan), {}, {}, "no bin of 0 to 27.89 2th_deg saw a pixel; the detector covers 0 to"),
+    ],
+)
+def test_trouble_run_that_saw_nothing_says_why(tmp_path, caplog, frames, bins, corrections, says):
+    np.save(tmp_path / "mask.npy", np.ones(SHAPE, bool))
+    recipe = recipe_in(tmp_path, bins={"unit": "2th_deg", "npt": 30} | bins, corrections=corrections)
+    derived = reduced(inline_run(frames), recipe)
+    assert derived.stop["exit_status"] == "success"
+    assert derived.stop["reason"].startswith(says)
+    assert counts(derived) == (2, 2, 0)
+    assert caplog.text.count(says) == 1
+
+
 @pytest.mark.parametrize(("status", "expected"), [("abort", "abort"), ("fail", "fail")])
 def test_trouble_aborted_run_keeps_what_was_reduced(tmp_path, status, expected):
     documents = inline_run(images(3))

@@ -38,7 +38,8 @@ class SoFar:
     pattern
         Union of the patterns up to it.
     frames
-        How many images are in it.
+        How many images are in it, as integrated: of `frames_per_event: sum` one an event. `independent_frames` is of so
+        many.
     mean_frame
         The five spottiness numbers of the mean frame, by data key.
     independent_frames, reason

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Literal
 
-from azimuthal import AzimuthalError
+from azimuthal import AzimuthalError, Pattern
 from bluesky_powder.errors import FrameSkipped
 from bluesky_powder.frames import Skipped
 from bluesky_powder.frames.legal import not_understood
@@ -14,6 +14,7 @@ from bluesky_powder.reduction.documents import DerivedRun, Emit
 from bluesky_powder.reduction.patterns import STACK_BYTES, Exposure, Reduced
 from bluesky_powder.reduction.setup import Setup
 from bluesky_powder.reduction.tally import Tally
+from bluesky_powder.reduction.unseen import why_nothing_was_seen
 from bluesky_powder.reduction.waiting import WaitingLine
 
 LOGGER = logging.getLogger("bluesky_powder.reduction")
@@ -55,6 +56,7 @@ class RunReduction:
         self._has_axes = False
         self._shape: tuple[int, int] | None = None
         self._lost: list[tuple[range, str]] = []
+        self._merged: Pattern | None = None
 
     def take(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document of the run, other than start and stop. Never raises."""
@@ -119,6 +121,7 @@ class RunReduction:
             if self._cumulative.mean_lost:
                 self._tally.trouble(self._cumulative.mean_lost)
             self._say_what_never_came(raw_stop)
+            self._say_if_nothing_was_seen()
         except Exception as error:
             LOGGER.exception("run %s: the end could not be reduced", self.uid[:8])
             self._tally.trouble(f"the end of the run could not be reduced ({type(error).__name__}: {error})")
@@ -230,6 +233,7 @@ class RunReduction:
         derived = self._derived_run()
         if isinstance(state, Merged):
             derived.merged(state.time, state.pattern, state.geometries)
+            self._merged = state.pattern
             return
         about = {
             "frames": state.frames,
@@ -247,6 +251,13 @@ class RunReduction:
         if isinstance(counted, int) and 0 < told < counted:
             stream = f"the stream {self._frames.stream!r}"
             self._tally.trouble(f"the stop document counts {counted} events in {stream}, but no more than {told} came")
+
+    def _say_if_nothing_was_seen(self) -> None:
+        """Tell of a merge in which every bin is empty."""
+        if self._merged is not None and not self._merged.filled.any():
+            history = self._cumulative.history
+            geometries = {history[seq_num].geometry for seq_num in history.seq_nums()}
+            self._tally.note(why_nothing_was_seen(self._merged, geometries))
 
     def _say_what_was_not_there(self) -> None:
         """Tell of frames that the recipe names and the run does not have."""

@@ -10,6 +10,8 @@ MOST_REASONS = 20
 MOST_SEQ_NUMS = 10
 LONGEST = 1000
 """Characters of one reason."""
+STANDS_IN = "stands_in_for_the_run_s_own"
+"""Key of a stop document that was made because none came; its reason says why none did."""
 OTHER = "other reasons (see the log)"
 
 ExitStatus = Literal["success", "abort", "fail"]
@@ -67,9 +69,14 @@ class Tally:
             entry.seq_nums.append(seq_num)
 
     def trouble(self, what: str) -> None:
-        """Note something that went wrong with the run rather than with a frame."""
+        """Note something that went wrong with the run rather than with a frame, and log it at once."""
         what = _short(what)
         LOGGER.warning("run %s: %s", self.run[:8], what)
+        self.note(what)
+
+    def note(self, what: str) -> None:
+        """Note something that the end of the run is to tell."""
+        what = _short(what)
         if what not in self.troubles and len(self.troubles) < MOST_REASONS:
             self.troubles.append(what)
 
@@ -89,13 +96,17 @@ class Tally:
         elif raw_stop.get("exit_status", "success") != "success":
             status = "abort" if raw_stop["exit_status"] == "abort" else "fail"
             why = _short(raw_stop.get("reason") or "no reason given")
-            parts.append(f"the raw run ended with {raw_stop['exit_status']!r}: {why}")
+            ended = f"the raw run ended with {raw_stop['exit_status']!r}"
+            parts.append(f"{'there is no stop document' if STANDS_IN in raw_stop else ended}: {why}")
         if self.skipped:
             parts.append(f"{self.skipped} of {self.seen} frames were skipped: {self._worst()}")
+        elif self.events_skipped:  # they had no frame to count
+            events = "1 event was" if self.events_skipped == 1 else f"{self.events_skipped} events were"
+            parts.append(f"{events} skipped: {self._worst()}")
         parts.extend(self.troubles)
         if not self.reduced:
             status = "fail" if status == "success" else status
-            if not self.seen and not self.troubles:
+            if not (self.seen or self.events_skipped or self.troubles):
                 parts.append("the run has no frames")
         return status, "; ".join(parts)
 
@@ -115,7 +126,7 @@ class Tally:
     def _worst(self) -> str:
         """Return the commonest reasons in one sentence."""
         ordered = sorted(self._reasons.items(), key=lambda item: -item[1].frames)
-        told = [f"{text} ({reason.frames}×)" for text, reason in ordered[:3]]
+        told = [f"{text} ({reason.frames}×)" if reason.frames else text for text, reason in ordered[:3]]
         more = [f"{len(ordered) - 3} more reasons"] if len(ordered) > 3 else []
         return ", ".join([*told, *more])
 

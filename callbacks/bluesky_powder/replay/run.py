@@ -11,6 +11,7 @@ from uuid import uuid4
 from bluesky_powder.client.find import earlier_runs
 from bluesky_powder.recipe import AnyRecipe
 from bluesky_powder.reduction import PowderReduction
+from bluesky_powder.reduction.tally import STANDS_IN
 from bluesky_powder.replay.choose import OpenRuns, Pair
 from bluesky_powder.replay.files import DocumentsBreakOffError
 from bluesky_powder.replay.source import Place, source_of
@@ -18,7 +19,7 @@ from bluesky_powder.replay.source import Place, source_of
 LOGGER = logging.getLogger("bluesky_powder.replay")
 
 Document = Mapping[str, Any]
-STILL_OPEN = "there is no stop document; the run may still be going on"
+STILL_OPEN = "the run may still be going on"
 INTERRUPTED = "the replay was interrupted"
 
 
@@ -146,7 +147,7 @@ class Replay:
 
     def _end(self, open_runs: OpenRuns, status: Literal["abort", "fail"], reason: str) -> None:
         for uid in list(open_runs.uids):
-            about = {"run_start": uid, "exit_status": status, "reason": reason}
+            about = {"run_start": uid, "exit_status": status, "reason": reason, STANDS_IN: True}
             stop = {"uid": str(uuid4()), "time": time.time(), **about}
             open_runs.note("stop", stop)
             self._reduction("stop", stop)
