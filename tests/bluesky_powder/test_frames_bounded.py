@@ -40,22 +40,22 @@ def growth(run, head, step, events):
     return frames, sys.getallocatedblocks() - before
 
 
-def test_run_of_20000_inline_events_keeps_nothing_of_them():
+def test_run_of_100000_inline_events_keeps_nothing_of_them():
     image = np.zeros((2, 3))
     run = RunFrames(BOTH, "run", Patience(0.0))
     head = [descriptor("primary", {"det": INLINE, **NUMBERS})]
-    frames, grown = growth(run, head, lambda n: [event(n, {"det": image, "angle": n * 0.1, "i0": 5.0})], 20_000)
-    assert frames == 20_000
+    frames, grown = growth(run, head, lambda n: [event(n, {"det": image, "angle": n * 0.1, "i0": 5.0})], 100_000)
+    assert frames == 100_000
     assert grown < ROOM
     assert not list(run.finish())
 
 
-def test_run_of_20000_events_with_frames_in_files_keeps_the_latest_only():
+def test_run_of_100000_events_with_frames_in_files_keeps_the_latest_only():
     run = RunFrames(BOTH, "run", Patience(0.0))
     head = [descriptor("primary", {"det": frames_key(), **NUMBERS}), resource("r", "det", "file:///nowhere/a.h5")]
     step = lambda n: [datum("r", n - 1, n), event(n, {"angle": n * 0.1, "i0": 5.0})]  # noqa: E731
-    frames, grown = growth(run, head, step, 20_000)
-    assert frames == 20_000
+    frames, grown = growth(run, head, step, 100_000)
+    assert frames == 100_000
     assert grown < ROOM
     assert not list(run.finish())
 
