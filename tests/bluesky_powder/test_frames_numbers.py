@@ -203,8 +203,8 @@ def test_numbers_of_inline_frames_come_from_columns_too(tmp_path):
 # --- events, configuration, baseline ------------------------------------------------------------------------------
 
 
-def configured(**values):
-    keys = {key: number_key(units="mrad") for key in values}
+def configured(units="mrad", **values):
+    keys = {key: number_key(units=units) for key in values}
     return {"device": {"data": values, "data_keys": keys, "timestamps": dict.fromkeys(values, 0.0)}}
 
 
@@ -363,12 +363,52 @@ def test_numbers_exposure_divides_with_the_monitor(tmp_path, where):
     lanes = Lanes(
         tmp_path, 1, columns=columns, event_data={"i0": [8.0]} | ({"exposure": [0.5]} if where == "event" else {})
     )
-    lanes.head[0][1]["configuration"] = configured(exposure=0.5) if where == "configuration" else {}
+    lanes.head[0][1]["configuration"] = configured("s", exposure=0.5) if where == "configuration" else {}
     exposure = 0.5 if where == "number" else "exposure"
     (frame,) = taken(lanes.live(), Wanted("det", None, {}, "i0", exposure))
     assert (frame.monitor, frame.monitor_problem) == (4.0, "")
     (frame,) = taken(lanes.live(), Wanted("det", None, {}, None, exposure))
     assert frame.monitor == 0.5
+
+
+@pytest.mark.parametrize("where", ["event", "configuration", "column", "baseline", "stream"])
+@pytest.mark.parametrize(("units", "value"), [("ms", 50.0), ("Milliseconds", 50.0), ("s", 0.05), ("min", 0.05 / 60)])
+def test_numbers_exposure_becomes_seconds(tmp_path, where, units, value):
+    lanes = Lanes(
+        tmp_path,
+        1,
+        columns={"expo": [value]} if where == "column" else {},
+        event_data={"i0": [8.0]} | ({"expo": [value]} if where == "event" else {}),
+        units={"expo": units},
+    )
+    about = number_key(units=units)
+    if where == "configuration":
+        lanes.head[0][1]["configuration"] = configured(units, expo=value)
+    beside = [descriptor(where, {"expo": about}, "b"), event(1, {"expo": value}, of="b")]
+    source = KeySource(key="expo", stream="stream", samples=1) if where == "stream" else "expo"
+    documents = (beside if where in ("baseline", "stream") else []) + lanes.live()
+    (frame,) = taken(documents, Wanted("det", None, {}, None, source))
+    assert (frame.monitor, frame.monitor_problem) == (pytest.approx(0.05, rel=1e-14), "")
+
+
+@pytest.mark.parametrize("units", [None, "", "ticks"])
+def test_numbers_exposure_without_a_known_unit_is_taken_for_seconds(tmp_path, units):
+    lanes = Lanes(tmp_path, 1, event_data={"expo": [50.0]}, units={"expo": units})
+    assert taken(lanes.live(), Wanted("det", None, {}, None, "expo"))[0].monitor == 50.0
+
+
+def test_numbers_exposure_in_what_is_no_time_says_so(tmp_path):
+    lanes = Lanes(tmp_path, 1, event_data={"expo": [50.0]}, units={"expo": "mm"})
+    (frame,) = taken(lanes.live(), Wanted("det", None, {}, None, "expo"))
+    says = "'mm' is no time, and cannot become 's'; give its `unit` and `to_unit: s` in the recipe"
+    assert (math.isnan(frame.monitor), frame.monitor_problem) == (True, f"the exposure: 'expo': {says}")
+    (frame,) = taken(lanes.live(), Wanted("det", None, {}, None, KeySource(key="expo", unit="ms", to_unit="s")))
+    assert frame.monitor == 0.05
+
+
+def test_numbers_of_positions_and_monitor_stay_in_their_units(tmp_path):
+    lanes = Lanes(tmp_path, 1, event_data={"angle": [2.0], "i0": [50.0]}, units={"angle": "mrad", "i0": "ms"})
+    assert numbers(taken(lanes.live())) == {1: (2.0, 50.0)}
 
 
 def test_numbers_exposure_of_an_event_and_monitor_of_its_images_multiply(tmp_path):

@@ -17,7 +17,7 @@ _SIZES: dict[Kind, dict[str, float]] = {
         "arcsec": math.pi / 648_000,
     },
     "length": {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12, "angstrom": 1e-10},
-    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0},
+    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0},
 }
 _OTHER_NAMES = {
     "degree": "deg",
@@ -35,7 +35,17 @@ _OTHER_NAMES = {
     "sec": "s",
     "second": "s",
     "seconds": "s",
+    "msec": "ms",
+    "millisecond": "ms",
+    "milliseconds": "ms",
     "µs": "us",
+    "usec": "us",
+    "microsecond": "us",
+    "microseconds": "us",
+    "minute": "min",
+    "minutes": "min",
+    "hour": "h",
+    "hours": "h",
 }
 
 
@@ -71,6 +81,14 @@ def factor(unit: str, to_unit: str) -> float:
         if one in sizes and other in sizes:
             return sizes[one] / sizes[other]
     raise ValueError(f"{unit!r} is no {_kind(other)}, and cannot become {to_unit!r}")
+
+
+def kind_of(unit: object) -> Kind | None:
+    """Return what a unit measures; None where it is none that is known here."""
+    try:
+        return _kind(unit_name(unit)) if isinstance(unit, str) else None
+    except ValueError:
+        return None
 
 
 def _kind(name: str) -> Kind:

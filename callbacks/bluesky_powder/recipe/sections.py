@@ -135,7 +135,8 @@ class CorrectionsSection(BaseModel):
     monitor
         Data key (in events, files, configuration, baseline or another stream) or number that frames are divided by.
     exposure
-        Likewise, the exposure time in seconds; frames are divided by it too.
+        Likewise, the exposure time; frames are divided by it too. It is in seconds: a data key whose own units are
+        another time is converted, one without units, or with units that are not known here, is taken for seconds.
     bad_monitor
         What becomes of a frame whose monitor or exposure is missing, not finite, or not above 0: skip, or unnormalised.
     """

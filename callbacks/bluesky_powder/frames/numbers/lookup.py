@@ -12,7 +12,7 @@ from bluesky_powder.frames.numbers.columns import ColumnFiles
 from bluesky_powder.frames.numbers.elsewhere import OtherStreams
 from bluesky_powder.frames.numbers.pairing import TOO_LONG
 from bluesky_powder.frames.numbers.values import Values, as_values, checked, shares, taken
-from bluesky_powder.recipe.conversions import factor
+from bluesky_powder.recipe.conversions import factor, kind_of
 from bluesky_powder.recipe.sources import KeySource, Take, as_key_source
 
 BASELINE = "baseline"
@@ -30,17 +30,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One number that every frame needs."""
+    """One number that every frame needs; `unit`: what it has to be in, also where the recipe does not say so."""
 
     what: str
     source: KeySource | float
+    unit: str | None = None
 
     @classmethod
-    def of(cls, what: str, source: str | float | KeySource, default: Take) -> "_Asked":
+    def of(cls, what: str, source: str | float | KeySource, default: Take, unit: str | None = None) -> "_Asked":
         if isinstance(source, float | int):
-            return cls(what, float(source))
+            return cls(what, float(source), unit)
         source = as_key_source(source)
-        return cls(what, source if source.take else source.model_copy(update={"take": default}))
+        return cls(what, source if source.take else source.model_copy(update={"take": default}), unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Numbers:
         if wanted.monitor is not None:
             self._divisors.append(_Asked.of("the monitor", wanted.monitor, "sum"))
         if wanted.exposure is not None:
-            self._divisors.append(_Asked.of("the exposure", wanted.exposure, "mean"))
+            self._divisors.append(_Asked.of("the exposure", wanted.exposure, "mean", "s"))
         asked = (*self._positions.values(), *self._divisors)
         self._sources = [a.source for a in asked if isinstance(a.source, KeySource)]
         self.others = OtherStreams([source for source in self._sources if source.stream not in (None, BASELINE)], files)
@@ -179,7 +180,7 @@ class Numbers:
             if isinstance(source, float):
                 positions[name] = source
             else:
-                positions[name] = taken(self._values(asked.what, source, joined), source.take)
+                positions[name] = taken(self._values(asked, source, joined), source.take)
         if not self._divisors:
             return Found(positions, None, "", None)
         try:
@@ -199,7 +200,7 @@ class Numbers:
             if isinstance(source, float):
                 found: Values = (source,)
             else:
-                values = self._values(asked.what, source, joined)
+                values = self._values(asked, source, joined)
                 try:
                     found = shares(values, source.take, joined.frame.count)
                 except FrameSkipped as reason:
@@ -210,8 +211,9 @@ class Numbers:
             product = [product[i % len(product)] * found[i % len(found)] for i in range(many)]
         return product, problem
 
-    def _values(self, what: str, source: KeySource, joined: Joined) -> Values:
-        """Return the values of a source, in the unit that the recipe asks for."""
+    def _values(self, asked: _Asked, source: KeySource, joined: Joined) -> Values:
+        """Return the values of a source, in the unit that they have to be in."""
+        what = asked.what
         try:
             values, units = self._found(source, joined)
         except _Nowhere as reason:
@@ -220,15 +222,19 @@ class Numbers:
             raise FrameSkipped(f"{what}: {source.key!r}: {reason}") from reason
         except FrameSkipped as reason:
             raise FrameSkipped(f"{what}: {source.key!r} {reason}") from reason
-        if source.to_unit is None:
-            return values
+        if source.to_unit is not None:
+            to_unit, way_out = source.to_unit, "give its `unit` in the recipe"
+        elif asked.unit is not None and kind_of(units) is not None:
+            to_unit, way_out = asked.unit, f"give its `unit` and `to_unit: {asked.unit}` in the recipe"
+        else:
+            return values  # units that are not known here, or none, are taken for the right ones
         unit = source.unit or units
         if not isinstance(unit, str) or not unit.strip():
-            raise FrameSkipped(f"{what}: {source.key!r} comes without units; give its `unit` in the recipe")
+            raise FrameSkipped(f"{what}: {source.key!r} comes without units; {way_out}")
         try:
-            times = factor(unit, source.to_unit)
+            times = factor(unit, to_unit)
         except ValueError as error:
-            raise FrameSkipped(f"{what}: {source.key!r}: {error}; give its `unit` in the recipe") from error
+            raise FrameSkipped(f"{what}: {source.key!r}: {error}; {way_out}") from error
         return values if times == 1 else [value * times for value in values]
 
     def _found(self, source: KeySource, joined: Joined) -> tuple[Values, Any]:
