@@ -1,6 +1,6 @@
 """What the descriptors of a derived run say of its data keys."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -8,14 +8,30 @@ from typing import Any
 from azimuthal import Pattern, radial_unit
 from azimuthal.pattern import SUMS
 from bluesky_powder.recipe import Recipe
+from bluesky_powder.recipe.conversions import kind_of
 from bluesky_powder.recipe.darks import DarkFromRun, DarkFromStream
 from bluesky_powder.recipe.sources import KeySource
+from bluesky_powder.reduction.raw_units import RawUnits
 
 Keys = dict[str, dict[str, Any]]
 
 SOURCE = "bluesky-powder"
 KINDS = ("", "_weighted", "_excess", "_excess_weighted", "_excess_error")
 """Suffixes of the five spottiness numbers."""
+_TAKEN = frozenset(
+    (
+        "intensity",
+        "sem",
+        "sums",
+        "total_counts",
+        "masked_pixels",
+        "monitor",
+        "raw_event_uid",
+        "dark_uid",
+        "time",
+        "seq_num",
+    )
+)
 
 
 @cache
@@ -24,11 +40,32 @@ def spottiness_names(prefix: str = "") -> tuple[str, ...]:
     return tuple(f"{prefix}spottiness{kind}" for kind in KINDS)
 
 
-def position_key(name: str) -> str:
-    """Return the data key for a goniometer position; one that is taken, or not allowed, gets a prefix."""
-    taken = {"intensity", "sem", "sums", "total_counts", "masked_pixels", "monitor", "raw_event_uid", "time", "seq_num"}
-    clean = name.replace(".", "_").replace("/", "_")
-    return f"position_{clean}" if clean in taken or clean.startswith("spottiness") else clean
+def position_keys(names: Iterable[str]) -> dict[str, str]:
+    """Return the data key for each goniometer position, all different.
+
+    What a data key may not have becomes an underscore; one that is taken gets a prefix, and a number if need be.
+    """
+    found: dict[str, str] = {}
+    # Those that can stay as they are come first: `a_b` keeps its name also beside `a.b`.
+    for name in sorted(names, key=lambda name: _free(name) != name):
+        key = _free(name)
+        if key in found.values():
+            key = f"position_{_cleaned(name)}"
+        first, number = key, 2
+        while key in found.values():
+            key, number = f"{first}_{number}", number + 1
+        found[name] = key
+    return found
+
+
+def _free(name: str) -> str:
+    """Return the data key for a goniometer position, were it the only one."""
+    clean = _cleaned(name)
+    return f"position_{clean}" if clean in _TAKEN or clean.startswith("spottiness") else clean
+
+
+def _cleaned(name: str) -> str:
+    return name.replace(".", "_").replace("/", "_")
 
 
 class DataKeys:
@@ -49,15 +86,14 @@ class DataKeys:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._raw: dict[str, Any] = {}
-        self.positions = {name: position_key(name) for name in recipe.geometry.motors}
+        self._raw = RawUnits()
+        keys = position_keys(recipe.geometry.motors)
+        self.positions = {name: keys[name] for name in recipe.geometry.motors}
         self.with_dark = isinstance(recipe.corrections.dark, DarkFromStream | DarkFromRun)
 
     def describe(self, raw_descriptor: Mapping[str, Any]) -> None:
-        """Take what the raw descriptor says of positions and monitor."""
-        for device in raw_descriptor.get("configuration", {}).values():
-            self._raw.update(device.get("data_keys", {}))
-        self._raw.update(raw_descriptor["data_keys"])
+        """Take what a raw descriptor says of positions and monitor; the first one is that of the frames."""
+        self._raw.describe(raw_descriptor)
 
     def axes(self, pattern: Pattern) -> Keys:
         """Return those of the stream `axes`."""
@@ -141,18 +177,25 @@ class DataKeys:
 
     def _raw_number(self, source: str | float | KeySource | None) -> dict[str, Any]:
         """Return that of a number that comes from the raw run, with its units there or those it is put into."""
-        units = self._raw.get(str(source), {}).get("units")
+        units = None if source is None or isinstance(source, float) else self._raw.of(source)
         if isinstance(source, KeySource) and source.to_unit is not None:
             units = source.to_unit
-        return _number(units if isinstance(units, str) else None, source=f"raw:{source}")
+        return _number(units, source=f"raw:{source}")
 
     def _monitor(self) -> dict[str, Any]:
         """Return that of what frames are divided by; with an exposure time it is a product."""
         corrections = self._recipe.corrections
         if corrections.exposure is None:
             return self._raw_number(corrections.monitor)
-        factors = [source for source in (corrections.monitor, corrections.exposure) if source is not None]
-        return _number(source=f"raw:{' * '.join(map(str, factors))}")
+        if corrections.monitor is None:
+            return self._exposure(corrections.exposure)
+        return _number(source=f"raw:{corrections.monitor} * {corrections.exposure}")
+
+    def _exposure(self, source: str | float | KeySource) -> dict[str, Any]:
+        """Return that of an exposure time: whatever is known to be a time was put into seconds."""
+        about = self._raw_number(source)
+        is_time = isinstance(source, float) or kind_of(about["units"]) == "time"
+        return {**about, "units": "s"} if is_time else about
 
 
 def _plain(source: str | float | KeySource | None) -> str | float | None:

@@ -57,6 +57,8 @@ class RunReduction:
         self._shape: tuple[int, int] | None = None
         self._lost: list[tuple[range, str]] = []
         self._merged: Pattern | None = None
+        self._beside: dict[str, Mapping[str, Any]] = {}
+        self._frames_time = 0.0
 
     def take(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document of the run, other than start and stop. Never raises."""
@@ -140,12 +142,25 @@ class RunReduction:
         self._derived.stop(status, reason, self._tally.as_document())
 
     def _begin_if_due(self, descriptor: Mapping[str, Any]) -> None:
-        if self._derived is None and self._frames.stream is not None:
+        if self._derived is not None or self._frames.stream is None:
+            self._describe_beside(descriptor)
+        else:
             self._begin()
             self._derived_run().describe(descriptor)
+            self._frames_time = descriptor["time"]
+            beside, self._beside = self._beside, {}
+            for other in beside.values():
+                self._describe_beside(other)
             missing = self._frames.missing_sources()
             if missing:
                 LOGGER.warning("run %s: %s in neither its events, configuration nor baseline", self.uid[:8], missing)
+
+    def _describe_beside(self, descriptor: Mapping[str, Any]) -> None:
+        """Take a descriptor that is not the frames', of a stream that may have positions or the monitor."""
+        if self._derived is None:
+            self._beside.setdefault(str(descriptor.get("name", "primary")), descriptor)
+        elif self._frames.stream is not None:  # the derived streams stay as old as the frames' one
+            self._derived.describe({**descriptor, "time": self._frames_time})
 
     def _begin(self) -> None:
         # What has no frames takes no other's place.
