@@ -1,5 +1,6 @@
 """Several detectors in one recipe, and what the reduction is told besides its recipe."""
 
+import json
 import textwrap
 
 import event_model
@@ -110,6 +111,46 @@ def test_detectors_are_recipes_of_one_or_several(folder):
         Recipe.load(path)
     with pytest.raises(RecipeError, match="several detectors are several recipes"):
         Recipe.of({"detectors": {"a": {}}})
+
+
+@pytest.mark.parametrize("kind", ["mappings", "paths", "texts", "a file of both", "an iterator"])
+def test_detectors_are_recipes_of_several_of_any_kind(folder, monkeypatch, kind):
+    monkeypatch.chdir(folder)  # what paths in mappings are relative to
+    path = write(folder, TWO)
+    pair = recipes_of(path)
+    stored = [recipe.stored() for recipe in pair]
+    files = []
+    for recipe in pair:
+        files.append(folder / f"{recipe.detector}.json")
+        files[-1].write_text(json.dumps(recipe.stored()))
+    given = {
+        "mappings": stored,
+        "paths": tuple(files),
+        "texts": [str(file) for file in files],
+        "a file of both": [path],
+        "an iterator": iter([pair[0], files[1]]),
+    }[kind]
+    assert [recipe.stored() for recipe in recipes_of(given)] == stored
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, r"None \(NoneType\) is no recipe; give a Recipe, a file's path, a mapping, or several of these"),
+        (3, r"3 \(int\) is no recipe"),
+        (b"recipe.yaml", r"b'recipe.yaml' \(bytes\) is no recipe"),
+        ([None], r"None \(NoneType\) is no recipe"),
+        ([("start", {"uid": "a" * 99})], r"\('start', {'uid': 'aaa.*\.\.\. \(tuple\) is no recipe"),
+        ((), "several recipes need a `detector` each"),
+        ([{"frames": "det"}], r"recipe: 2 mistakes\n  geometry: missing"),
+        (("no-such.yaml",), r"cannot read the recipe no-such\.yaml"),
+    ],
+)
+def test_detectors_are_no_recipes_of_anything_else(given, says):
+    with pytest.raises(RecipeError, match=says):
+        recipes_of(given)
+    with pytest.raises(RecipeError, match=says):
+        PowderReduction(given)
 
 
 def test_detectors_mistakes_are_told_where_they_stand(folder):

@@ -104,6 +104,28 @@ def test_replay_with_a_wrong_recipe_says_so():
         replay([], {"frames": "det"})
 
 
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        (lambda recipe, _: recipe, "a Recipe"),
+        (lambda recipe, _: [recipe, recipe], "a list"),
+        (lambda recipe, _: recipe.stored(), "a dict"),
+        (lambda _, path: path, "'.*recipe.yaml'"),
+        (lambda _, path: str(path), "'.*recipe.yaml'"),
+    ],
+)
+def test_replay_of_a_recipe_with_a_run_says_what_comes_first(tmp_path, form, shown):
+    recipe, run = recipe_in(tmp_path), inline_run(images(1))
+    with pytest.raises(RecipeError, match=f"takes the run first and the recipe second; {shown} came first"):
+        replay(form(recipe, tmp_path / "recipe.yaml"), run)
+
+
+def test_replay_with_a_run_for_a_recipe_says_so():
+    run = inline_run(images(1))
+    with pytest.raises(RecipeError, match=r"\(tuple\) is no recipe"):
+        replay(run, run)
+
+
 def test_replay_leaves_out_the_empty_stop_document():
     assert list(documents_of([("start", {"uid": "a"}), ("stop", {})])) == [("start", {"uid": "a"})]
 

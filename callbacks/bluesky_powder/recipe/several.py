@@ -4,7 +4,7 @@ Below the top-level key ``detectors`` stand names, below each name a recipe. Key
 all; the sections bins, integration and corrections are filled up key by key, any other key is taken from one place.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from bluesky_powder.recipe.model import Recipe, check_is_recipe, read_recipe_fil
 DETECTORS = "detectors"
 FILLED_UP = ("bins", "integration", "corrections")
 
-AnyRecipe = Recipe | Sequence[Recipe] | Mapping[str, Any] | str | Path
+OneOrAll = Recipe | Mapping[str, Any] | str | Path
+"""What stands for one recipe, or for all of a file."""
+AnyRecipe = OneOrAll | Iterable[OneOrAll]
 """What stands for one recipe or several."""
 
 
@@ -26,13 +28,19 @@ def recipes_of(recipe: AnyRecipe) -> tuple[Recipe, ...]:
     Parameters
     ----------
     recipe
-        A `Recipe`, several with different `detector`, the path of a recipe file, or a mapping.
+        A `Recipe`, the path of a recipe file, or a mapping; or several of them, each with a `detector` of its own.
 
     Raises
     ------
     RecipeError
-        With every mistake, each by its key and line.
+        With every mistake, each by its key and line; or if it is nothing of the kind.
     """
+    if isinstance(recipe, Iterable) and not isinstance(recipe, Recipe | Mapping | str | bytes):
+        return _told_apart(tuple(each for one in recipe for each in _of_one(one)))
+    return _of_one(recipe)
+
+
+def _of_one(recipe: object) -> tuple[Recipe, ...]:
     if isinstance(recipe, Recipe):
         return (recipe,)
     if isinstance(recipe, str | Path):
@@ -40,7 +48,9 @@ def recipes_of(recipe: AnyRecipe) -> tuple[Recipe, ...]:
         return _each(read_recipe_file(path), str(path), path.parent)
     if isinstance(recipe, Mapping):
         return _each(Lined(recipe), "recipe", Path())
-    return _told_apart(tuple(recipe))
+    shown = repr(recipe) if len(repr(recipe)) <= 60 else f"{repr(recipe)[:57]}..."
+    kind = type(recipe).__name__
+    raise RecipeError(f"{shown} ({kind}) is no recipe; give a Recipe, a file's path, a mapping, or several of these")
 
 
 def _told_apart(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
 
 from bluesky_powder.client.find import earlier_runs
-from bluesky_powder.recipe import AnyRecipe
+from bluesky_powder.errors import RecipeError
+from bluesky_powder.recipe import AnyRecipe, Recipe
 from bluesky_powder.reduction import PowderReduction
 from bluesky_powder.reduction.tally import STANDS_IN
 from bluesky_powder.replay.choose import OpenRuns, Pair
@@ -61,10 +63,12 @@ def replay(
     Raises
     ------
     RecipeError
-        If the recipe is not right.
+        If the recipe is not right, or stands where the run belongs.
     ReplayError
         If there are no documents to be had, or no more before their run is over.
     """
+    if _is_recipe(run_or_documents):
+        raise RecipeError(f"replay takes the run first and the recipe second; {_kind(run_or_documents)} came first")
     source = source_of(run_or_documents)
     with Replay(recipe, *subscribers, place=source.place, catalog=catalog, **options) as replayed:
         return replayed(source.documents(), progress)
@@ -151,6 +155,19 @@ class Replay:
             stop = {"uid": str(uuid4()), "time": time.time(), **about}
             open_runs.note("stop", stop)
             self._reduction("stop", stop)
+
+
+def _is_recipe(given: Any) -> bool:
+    """Tell whether something that should be a run is plainly a recipe."""
+    if isinstance(given, list | tuple):
+        return any(isinstance(one, Recipe) for one in given)
+    if isinstance(given, str | Path):
+        return Path(given).suffix.lower() in (".yaml", ".yml")
+    return isinstance(given, Recipe) or (isinstance(given, dict) and ("geometry" in given or "detectors" in given))
+
+
+def _kind(given: Any) -> str:
+    return repr(str(given)) if isinstance(given, str | Path) else f"a {type(given).__name__}"
 
 
 def _asked_for(place: Place, catalog: Any) -> dict[str, Any]:
