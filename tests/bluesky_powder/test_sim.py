@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import bluesky.plan_stubs as bps
@@ -219,6 +221,41 @@ def test_next_free_goes_on_after_the_last(tmp_path):
 
 
 # --- beamline -----------------------------------------------------------------------------------------------------
+
+
+KERNELS_THAT_A_FRAME_ADDS = """
+import sys
+from bluesky import RunEngine
+from numba.core.dispatcher import Dispatcher
+import azimuthal as az
+from bluesky_powder.sim import Beamline
+from bluesky_powder.sim.world import Camera, Moment
+
+def compiled():
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("azimuthal")]
+    kernels = {each for module in modules for each in vars(module).values() if isinstance(each, Dispatcher)}
+    return {f"{each.py_func.__qualname__}{signature}" for each in kernels for signature in each.signatures}
+
+RE = RunEngine(context_managers=[])
+name, rows = sys.argv[2:]
+detector = az.Detector.from_name(name, shape=(int(rows), 70), pixel1=1e-3, pixel2=2e-3) if int(rows) else name
+before = compiled()
+beamline = Beamline(sys.argv[1], detector=detector, dark_current=1.0)
+made = compiled()
+for arm, shutter in ((0.0, "open"), (21.5, "open"), (21.5, "closed")):
+    Camera(beamline._world).expose(Moment(arm, 0.1, shutter), 0.01)
+print(len(before), len(made - before), sorted(compiled() - made))
+"""
+
+
+@pytest.mark.parametrize(("name", "rows"), [("Detector", 90), ("Pilatus 100k", 0)])
+def test_beamline_leaves_nothing_to_compile_in_a_scan(tmp_path, name, rows):
+    # In a process of its own: in this one all may be compiled.
+    command = [sys.executable, "-c", KERNELS_THAT_A_FRAME_ADDS, str(tmp_path / "data"), name, str(rows)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(maxsplit=2)
+    assert told[0] == "0"
+    assert int(told[1]) > 0
+    assert told[2].strip() == "[]"
 
 
 def test_arm_scan_makes_valid_documents(RE, make_beamline):

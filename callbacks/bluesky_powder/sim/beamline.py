@@ -21,6 +21,7 @@ from bluesky_powder.errors import BlueskyPowderError
 from bluesky_powder.recipe import Recipe
 from bluesky_powder.sim.arm import goniometer_text
 from bluesky_powder.sim.devices import Axis, FrameDetector
+from bluesky_powder.sim.image import compile_rendering
 from bluesky_powder.sim.recorder import Listener, Recorder
 from bluesky_powder.sim.specimen import Powder, Specimen
 from bluesky_powder.sim.trajectory import Trajectory
@@ -117,6 +118,7 @@ class Beamline:
         self._shape = model.shape
         self._exposure_time = exposure_time
         specimen = Specimen(powder or Powder(), wavelength, math.pi, beam_width, seed)
+        compile_rendering(self.geometry(0.0), specimen, POLARIZATION)
         self._world = World(self.geometry, specimen, monitor_rate=monitor_rate, dark_current=dark_current, seed=seed)
         self._listeners: dict[str, Listener] = {}
         name = re.match("[a-z]+", model.name.lower())

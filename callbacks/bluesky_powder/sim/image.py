@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from azimuthal.detector import Detector
 from azimuthal.geometry import Geometry
 from bluesky_powder.sim.specimen import Crystallites, Powder, Specimen
 
@@ -100,6 +101,17 @@ class View:
         density = np.exp(-0.5 * (across**2 + along**2)) / (2 * np.pi * powder.ring_width * powder.spot_width)
         counts = spots.power[which] * density * self._acceptance[pixel]
         image += np.bincount(pixel, weights=counts, minlength=image.size)
+
+
+def compile_rendering(geometry: Geometry, specimen: Specimen, polarization: float) -> None:
+    """Render a few pixels, so that numba has compiled all that rendering takes.
+
+    In a scan it could take longer than the frame is waited for, as the reduction is compiled at the same time.
+    """
+    given = geometry.detector
+    few = Detector.from_name("Detector", shape=(2, 2), pixel1=given.pixel1, pixel2=given.pixel2)
+    nothing = Crystallites(np.empty(0), np.empty(0), np.empty(0))
+    View(replace(geometry, detector=few), specimen, polarization).expected(nothing)
 
 
 def _blurred(powder: Powder, geometry: Geometry) -> Powder:
