@@ -25,7 +25,7 @@ class KeySource(BaseModel):
     unit
         What the values are in; left out: the data key's own ``units``.
     to_unit
-        What they become before they are used; left out: nothing is converted.
+        What they become before they are used; left out: nothing is converted, but an exposure to seconds.
     stream
         Stream to take them from; left out: that of the frames, its configuration, or the baseline.
     samples
