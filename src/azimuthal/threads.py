@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -57,11 +57,34 @@ def run(function: Callable[[int, int], T], spans: Iterable[tuple[int, int]]) -> 
 def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """Call a function for every item, in parallel where it pays; results in the order of the items.
 
-    What it starts in turn runs in its own thread: waiting for others inside the pool could wait for ever.
+    The calling thread works too, so that it never waits for a pool that is busy with what others want, as it is for
+    many seconds when kernels are compiled. What the function starts in turn runs in its own thread: waiting for others
+    inside the pool could wait for ever.
     """
     if len(items) <= 1 or thread_count() == 1 or getattr(_here, "inside", False):
         return [function(item) for item in items]
-    return list(_pool().map(function, items))
+    results: list[Any] = [None] * len(items)
+    left = iter(range(len(items)))  # shared: each number goes to one thread
+
+    def work() -> None:
+        try:
+            for k in left:
+                results[k] = function(items[k])
+        except BaseException:
+            deque(left, 0)  # none is begun any more
+            raise
+
+    others = [_pool().submit(work) for _ in range(min(thread_count(), len(items)) - 1)]
+    _here.inside = True
+    try:
+        work()
+    finally:
+        _here.inside = False
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
+        other.result()  # raises what it met
+    return results
 
 
 def ahead(function: Callable[[S], T], items: Iterable[S], most: int | None = None) -> Iterator[T]:
