@@ -3,6 +3,7 @@
 import io
 import json
 
+import h5py
 import numpy as np
 import pytest
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV2
@@ -187,11 +188,17 @@ def test_export_writes_what_the_server_gives(client, run, tmp_path):
         assert (tmp_path / f"a.{name}").read_bytes() == answer.content, name
     run.export(buffer, format="chi", frame=4)
     assert buffer.getvalue().count(b"\n") > 10
+    for name in ("a.h5", "a.HDF"):
+        run.export(tmp_path / name)
+        with h5py.File(tmp_path / name) as file:
+            assert file["entry/definition"].asstr()[()] == "NXazint1d", name
     run.export(tmp_path / "run.json")
     assert "contents" in json.loads((tmp_path / "run.json").read_text())
     for kwargs, told in (
         ({"format": "xye", "frame": 5}, "no frame 5: it has 1 to 4"),
         ({"format": "docx", "frame": 1}, "choose one of xye, chi, fxye, nxazint, csv"),
+        ({"format": ".txt"}, r"cannot give a run as '\.txt'; choose one of xye, chi, fxye, nxazint, csv"),
+        ({"format": "application/x-hdf5"}, "cannot give a run as 'application/x-hdf5'; choose one of xye"),
         ({"format": "xye", "which": "merged", "frame": 1}, "leave frame out"),
     ):
         with pytest.raises((DerivedRunError, ExportError), match=told):

@@ -15,7 +15,7 @@ from azimuthal.files.whole import replacing
 from azimuthal.pattern import Pattern
 from bluesky_powder.client.choice import Choice, Chosen, Which, choose
 from bluesky_powder.client.connection import asking
-from bluesky_powder.client.formats import FORMATS, Heading, format_of, rendered
+from bluesky_powder.client.formats import EXTENSIONS, FORMATS, Heading, format_of, rendered
 from bluesky_powder.client.powder_stream import PowderStream
 from bluesky_powder.client.read import columns, spottiness, unit_of
 from bluesky_powder.client.rebuild import SUMS, PatternKind
@@ -178,7 +178,8 @@ class PowderRun(BlueskyRunV3):
         fields
             For Tiled's own formats.
         format
-            xye, chi, fxye, nxazint or csv, or one that Tiled knows; None goes by the file's extension.
+            xye, chi, fxye, nxazint or csv, or one that Tiled knows; None goes by the file's extension, of which .h5 and
+            .hdf are nxazint.
         which
             merged (the default), cumulative or frame.
         frame
@@ -189,13 +190,15 @@ class PowderRun(BlueskyRunV3):
         DerivedRunError
             If the pattern is not there (yet).
         ExportError
-            If the choice makes no sense, or the format cannot hold the pattern.
+            If the choice makes no sense, the format cannot hold the pattern, or there is none of its name.
         """
-        name = format or (Path(filepath).suffix if isinstance(filepath, str | Path) else "")
-        if name.removeprefix(".").lower() not in FORMATS:
+        given = format or (Path(filepath).suffix if isinstance(filepath, str | Path) else "")
+        plain = given.removeprefix(".").lower()
+        name = EXTENSIONS.get(f".{plain}", plain)
+        if name not in FORMATS:
             if which is not None or frame is not None:
-                format_of(name)
-            super().export(filepath, fields, format=format)
+                format_of(given)
+            self._export_as_tiled_does(filepath, fields, format, given)
             return
         pattern, words = self._pattern(Choice.of(which, frame))
         content = rendered(pattern, format_of(name), Heading.of(self.metadata, words))
@@ -229,6 +232,19 @@ class PowderRun(BlueskyRunV3):
             state = "" if self.metadata.get("stop") else " yet; it is still open"
             raise DerivedRunError(f"run {self._uid} has no {name!r}{state}")
         return self[name]
+
+    def _export_as_tiled_does(self, filepath: Any, fields: Any, format: str | None, name: str) -> None:
+        import httpx
+
+        try:
+            super().export(filepath, fields, format=format)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_ACCEPTABLE:
+                raise
+            formats = ", ".join(FORMATS)
+            raise ExportError(
+                f"format: Tiled cannot give a run as {name!r}; choose one of {formats}, or json"
+            ) from error
 
     def _pattern(self, choice: Choice) -> tuple[Pattern, str]:
         """Return a pattern, and what it is in words."""
