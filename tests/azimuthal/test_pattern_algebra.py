@@ -101,8 +101,8 @@ def test_rebinned_pattern_merges_with_one_integrated_in_wide_bins():
         (True, "True does not divide"),
         (math.nan, "nan does not divide"),
         ("two", "'two' does not divide"),
-        ([0.3, 1.4], "edge .*1.4.* is none of the pattern's; the nearest is .*1.3"),
-        ([0.3, 14.3], "edge .*14.3.* is none"),
+        ([0.3, 1.4], r"edge 1\.4 is none of the pattern's; the nearest is 1\.3"),
+        ([0.3, 14.3], r"edge 14\.3 is none"),
         ([0.3, math.nan], "edges must ascend"),
         ([2.3, 1.3], "edges must ascend"),
         ([2.3], "edges must ascend"),
@@ -114,6 +114,14 @@ def test_rebin_that_does_not_fit_is_refused(factor, said):
     pattern, _ = random_pattern(6)
     with pytest.raises(ValueError, match=said):
         pattern.rebin(factor)
+
+
+def test_edges_that_differ_are_told_as_plain_numbers():
+    pattern, _ = random_pattern(6)
+    edges = pattern.edges.copy()
+    edges[1] = 1.5
+    with pytest.raises(ValueError, match=r"edges differ \(edge 1 is 1\.3 and 1\.5\)"):
+        pattern | az.Pattern(pattern.unit, edges, pattern.sums, pattern.conditions)
 
 
 # ------------------------------------------------------------------------------------------------- backgrounds

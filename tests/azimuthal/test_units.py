@@ -89,6 +89,9 @@ def test_unit_logarithm_at_the_beam_is_minus_infinity():
 def test_unit_name_unknown_lists_what_exists():
     with pytest.raises(UnitError, match=r"did you mean 'q_A\^-1'.*2th_deg.*q_nm"):
         radial_unit("q_A-1")
+    for name in ("2theta", "2Theta", "tth"):
+        with pytest.raises(UnitError, match="did you mean '2th_deg'"):
+            radial_unit(name)
     with pytest.raises(UnitError, match="unknown radial unit None"):
         radial_unit(None)
     with pytest.raises(ValueError, match="unknown radial unit"):

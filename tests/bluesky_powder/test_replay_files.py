@@ -308,8 +308,11 @@ def test_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path):
 def test_file_that_is_not_there_says_so(tmp_path):
     with pytest.raises(ReplayError, match=r"nowhere\.jsonl cannot be read: No such file"):
         replay(tmp_path / "nowhere.jsonl", recipe_in(tmp_path))
-    with pytest.raises(ReplayError, match="cannot be read: Is a directory"):
-        replay(tmp_path, recipe_in(tmp_path))
+    with pytest.raises(ReplayError, match=r"nowhere\.jsonl' has no documents: there is no file of this name; give"):
+        replay(f"{tmp_path}/nowhere.jsonl", recipe_in(tmp_path))
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(ReplayError, match="cannot be read: Is a directory"):
+            replay(folder, recipe_in(tmp_path))
 
 
 @pytest.mark.parametrize(("writer", "events"), [("JSON pairs", 30), ("suitcase-jsonl", 30), ("suitcase-msgpack", 70)])

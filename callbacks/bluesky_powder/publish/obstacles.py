@@ -41,4 +41,5 @@ def in_one_line(error: Exception) -> str:
     if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 409:
         return "a run of this uid is in Tiled already"
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{said}; give an api_key that may do this" if is_refused(error) else said

@@ -25,7 +25,8 @@ class PublishFailure:
     documents: Path | None
 
     def __str__(self) -> str:
-        where = f"; its documents are in {self.documents}" if self.documents else ""
+        taken_up = "the next publisher with the same spool publishes them"
+        where = f"; its documents are in {self.documents}; {taken_up}" if self.documents else ""
         return f"run {self.run} is not whole in Tiled: {self.reason}{where}"
 
 

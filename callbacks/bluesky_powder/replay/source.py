@@ -83,7 +83,7 @@ def source_of(given: Any) -> Source:
     ReplayError
         If it has no documents.
     """
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).is_file()):
+    if isinstance(given, Path) or (isinstance(given, str) and Path(given).exists()):
         return Source(documents_in(given), place_of_files([Path(given)]))
     run = _entered(given)
     if is_tree(run):
@@ -97,7 +97,8 @@ def source_of(given: Any) -> Source:
         return Source(_asked(run, run.documents), place)
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return Source(given)
-    raise ReplayError(f"{given!r} has no documents; {_WAY_OUT}")
+    missing = ": there is no file of this name" if isinstance(given, str) else ""
+    raise ReplayError(f"{given!r} has no documents{missing}; {_WAY_OUT}")
 
 
 def place_of(catalog: Any) -> Place:

@@ -46,7 +46,8 @@ def kept_edges(edges: NDArray[np.float64], factor: int | ArrayLike) -> NDArray[n
     off = ~(np.abs(edges[kept] - wanted) <= COINCIDES * np.diff(edges).min())
     if off.any():
         at = int(np.flatnonzero(off)[0])
-        raise PatternError(f"rebin: edge {wanted[at]!r} is none of the pattern's; the nearest is {edges[kept[at]]!r}")
+        edge, nearest = float(wanted[at]), float(edges[kept[at]])
+        raise PatternError(f"rebin: edge {edge} is none of the pattern's; the nearest is {nearest}")
     return kept
 
 

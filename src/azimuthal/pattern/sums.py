@@ -382,7 +382,7 @@ def edges_difference(what: str, one: Array, two: Array) -> str | None:
     if not different.any():
         return None
     at = int(np.flatnonzero(different)[0])
-    return f"{what} differ (edge {at} is {one[at]!r} and {two[at]!r})"
+    return f"{what} differ (edge {at} is {float(one[at])} and {float(two[at])})"
 
 
 def _frozen(array: Array) -> Array:

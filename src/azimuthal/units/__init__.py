@@ -147,6 +147,8 @@ _UNITS = {
         RadialUnit("arcsinh(q.A)_None", "arcsinh(q·Å)", "", 0.1, "arcsinh q"),
     )
 }
+# What people write, and the spelling nearest to it is not what they mean.
+_MEANT = dict.fromkeys(("2theta", "2-theta", "two_theta", "twotheta", "tth", "2th", "2θ"), ("2th_deg",))
 
 
 def radial_unit(name: str | RadialUnit) -> RadialUnit:
@@ -167,7 +169,7 @@ def radial_unit(name: str | RadialUnit) -> RadialUnit:
         return name
     unit = _UNITS.get(name) or _UNITS.get(f"{name}_None") if isinstance(name, str) else None
     if unit is None:
-        near = difflib.get_close_matches(str(name), _UNITS, n=1)
+        near = _MEANT.get(str(name).lower()) or difflib.get_close_matches(str(name), _UNITS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnitError(f"unknown radial unit {name!r}: {hint}there are {', '.join(_UNITS)}")
     return unit
