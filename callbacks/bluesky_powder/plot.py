@@ -221,7 +221,8 @@ def _draw_patterns(axes: Axes, radial: Floats, groups: _Groups, label: str) -> N
 def _draw_map(axes: Axes, radial: Floats, intensity: Floats, label: str) -> None:
     from matplotlib import colormaps
 
-    top = np.nanpercentile(intensity, 99.5)
+    finite = intensity[np.isfinite(intensity)]
+    top = np.percentile(finite, 99.5) if finite.size else 1.0
     extent = (float(radial[0]), float(radial[-1]), 0.5, len(intensity) + 0.5)
     # No more columns than there is room for, each with the highest of its bins: thin rings stay to be seen.
     columns = np.arange(0, intensity.shape[1], -(-intensity.shape[1] // _MAP_COLUMNS))

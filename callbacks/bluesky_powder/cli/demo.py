@@ -223,7 +223,7 @@ def _summarize(stage: _Stage, record: _Record) -> None:
     radial = np.asarray(record.last("axes", "radial"))
     intensity = np.asarray(record.last("merged", "intensity"))
     filled = np.isfinite(intensity)
-    number = len(record.columns["primary"][POSITION])
+    number = record.last("cumulative", "frames")
     independent, reason = record.last("cumulative", "independent_frames"), record.last("cumulative", "reason")
     known = f"{independent:.1f} of {number}" if np.isfinite(independent) else reason
     say = stage.console.print

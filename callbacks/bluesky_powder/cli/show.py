@@ -68,9 +68,15 @@ def _print_verdict(table: Any, console: Console) -> None:
     plain = float(table.columns["mean_frame_spottiness"][-1])
     excess = float(table.columns["mean_frame_spottiness_excess"][-1])
     independent = float(table.columns["independent_frames"][-1])
-    console.print(f"\nmean frame: {grade(plain)}, S = {plain:#.5g}, {excess:#.5g} in excess of counting statistics")
+    if math.isnan(plain):
+        union, frames = (table.columns[name][-1] for name in ("union_spottiness", "frames"))
+        # Where the union has a number, or no row has come yet, it is the mean frame that is missing.
+        console.print(f"\nmean frame: {'no ring saw counts' if math.isnan(union) and frames >= 1 else 'unknown'}")
+    else:
+        console.print(f"\nmean frame: {grade(plain)}, S = {plain:#.5g}, {excess:#.5g} in excess of counting statistics")
     if math.isfinite(independent):
-        console.print(f"independent frames: {independent:.1f} of {len(table)}")
+        # Of images, of which an event may have several.
+        console.print(f"independent frames: {independent:.1f} of {int(table.columns['frames'][-1])}")
     else:
         reason = table.columns["reason"][-1] if "reason" in table.columns else ""
         console.print(f"independent frames: unknown{f', {reason}' if reason else ''}", soft_wrap=True)
