@@ -1,5 +1,6 @@
 """Publishing into a real server that is read meanwhile, away, or of another opinion."""
 
+import gc
 import json
 import logging
 import math
@@ -10,7 +11,6 @@ import threading
 import time
 from functools import partial
 
-import httpx
 import numpy as np
 import pytest
 import tiled.client.utils
@@ -21,9 +21,7 @@ from bluesky_powder.errors import PublishError
 from bluesky_powder.publish import TiledPublisher, read_journal
 from bluesky_powder.publish.encoding import decode, encode
 from bluesky_powder.publish.journal import Journal
-from bluesky_powder.publish.obstacles import in_one_line
 from bluesky_powder.publish.side_by_side import side_by_side
-from bluesky_powder.publish.state import PublishFailure
 from bluesky_powder.server import PowderServer
 from derived_runs import cumulative_values, derived_run, primary_values, raw_run
 
@@ -159,16 +157,24 @@ def test_run_that_is_there_already_is_refused_and_left_alone(client, publisher):
     assert [name for name, _ in read_journal(failure.documents)] == [name for name, _ in documents]
 
 
-def test_key_that_is_refused_is_told_with_the_way_out(server, tmp_path):
-    answer = httpx.get(f"{server.uri}/api/v1/metadata/", headers={"Authorization": "Apikey wrong"})
-    with pytest.raises(httpx.HTTPStatusError) as refused:
-        answer.raise_for_status()
-    failure = PublishFailure("a", in_one_line(refused.value), tmp_path / "a.journal")
+def test_key_that_is_refused_is_told_with_the_way_out_which_the_next_publisher_goes(server, client, tmp_path, recwarn):
+    documents = list(raw_run([1.0, 2.0]))
+    with TiledPublisher(server.uri, api_key="wrong", spool=tmp_path / "spool") as refused:
+        uid = publish(refused, documents)
+        assert refused.wait(120)
+        (failure,) = refused.failures
     assert "401" in failure.reason
     assert failure.reason.endswith("; give an api_key that may do this")
     assert str(failure).endswith(
-        f"its documents are in {tmp_path}/a.journal; the next publisher with the same spool publishes them"
+        f"its documents are in {failure.documents}; the next publisher with the same spool publishes them"
     )
+    del refused
+    gc.collect()
+    assert [each for each in recwarn if issubclass(each.category, ResourceWarning)] == []  # no connection is left open
+    with TiledPublisher(server.uri, api_key=server.api_key, spool=tmp_path / "spool") as allowed:
+        assert allowed.wait(120)
+        assert allowed.failures == ()
+    assert rows(client, uid, "primary") == [1, 2]
 
 
 def test_run_that_fails_leaves_the_next_one_alone(client, publisher, caplog):

@@ -346,9 +346,15 @@ class TiledPublisher:
     def _connected(self) -> Any:
         if not isinstance(self._given, str):
             return self._given
-        from tiled.client import from_uri
+        from tiled.client import from_context
+        from tiled.client.context import Context
 
-        return from_uri(self._given, api_key=self._api_key)
+        context, path = Context.from_any_uri(self._given, api_key=self._api_key)
+        try:
+            return from_context(context, node_path_parts=path)
+        except BaseException:
+            context.close()  # else each try would leave a connection behind
+            raise
 
     def _stumble(self, run: Run, error: Exception) -> None:
         """Write the run anew later, or give it up where that cannot help."""
