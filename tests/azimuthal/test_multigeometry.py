@@ -44,6 +44,8 @@ def test_geometry_of_another_treatment_is_refused_and_changes_nothing(given, add
     assert merger.mean_frames.frames == 1
     for one, expected in zip((merger.pattern, merger.mean_frame_pattern), before, strict=True):
         np.testing.assert_array_equal(one.sums, expected)
+    merger.add(plain, frame(3), **given)
+    assert merger.mean_frames.frames == 2
 
 
 def test_mean_frame_of_one_frame_is_its_pattern():

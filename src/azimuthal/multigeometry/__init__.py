@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike
 
 from azimuthal import threads
 from azimuthal.bins import RadialBins
-from azimuthal.errors import FrameError, MergeError
+from azimuthal.errors import FrameError
 from azimuthal.geometry import Geometry
-from azimuthal.integrator import Integrator
 from azimuthal.integrator.frame import as_frames, checked_monitors, of_frame
 from azimuthal.multigeometry.cache import IntegratorCache
 from azimuthal.multigeometry.mean_frame import MeanFrames
-from azimuthal.pattern import Conditions, Pattern, RunningUnion
+from azimuthal.pattern import Pattern, RunningUnion
 
 __all__ = ["IntegratorCache", "MeanFrames", "MultiGeometry"]
 
@@ -63,7 +62,6 @@ class MultiGeometry:
         self._room: dict[str, Any] = {"byte_budget": byte_budget, "scratch": scratch}
         self.mean_frames = MeanFrames(**self._room)
         self._union: RunningUnion[Any] = RunningUnion()
-        self._first: Conditions | None = None
 
     def renewed(self) -> Self:
         """Return a merger without frames that shares this one's integrators: for another scan of the same positions."""
@@ -103,7 +101,6 @@ class MultiGeometry:
             If its geometry is treated otherwise than those before, as with parallax; nothing of it is merged.
         """
         integrator = self.integrators.integrator(geometry, flat)
-        self._check(integrator)
         stack = as_frames(frames)
         given = {"dark": dark, "dark_variance": dark_variance, "variance": variance, "mask": mask}
         if stack.ndim in (2, 3) and all(value is None for value in given.values()):
@@ -188,14 +185,7 @@ class MultiGeometry:
         """The union of the geometries' mean frames so far."""
         return self.mean_frames.pattern
 
-    def _check(self, integrator: Integrator) -> None:
-        if self._first is None or not self._union.patterns:
-            self._first = integrator.conditions
-        elif difference := self._first.difference(integrator.conditions):
-            raise MergeError(f"merge: a frame of this geometry cannot be merged with the first one: {difference}")
-
     def _merge(self, integrator: Any, frame: Any, monitor: Any, pattern: Pattern, given: dict[str, Any]) -> None:
-        self._check(integrator)
         self.mean_frames.add(integrator, frame, monitor=float(monitor), pattern=pattern, **given)
         self._union.add(pattern, integrator.span)
 

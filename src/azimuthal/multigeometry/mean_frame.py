@@ -14,7 +14,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from azimuthal.csr.vectors import WIDTH
-from azimuthal.errors import FrameError
+from azimuthal.errors import FrameError, MergeError
 from azimuthal.geometry import Geometry
 from azimuthal.integrator import Integrator, IntegratorKey, checked_monitor
 from azimuthal.integrator.frame import checked_monitors
@@ -103,6 +103,8 @@ class MeanFrames:
         ------
         FrameError
             If the frame does not fit; the sums are as before.
+        MergeError
+            If its geometry is treated otherwise than those before; likewise.
         """
         self._change(1, integrator, frame, monitor, given)
         counts = all(value is None for name, value in given.items() if name != "mask")
@@ -141,6 +143,8 @@ class MeanFrames:
         ------
         FrameError
             If a frame does not fit; those before it are in the sums.
+        MergeError
+            If their geometry is treated otherwise than those before.
         """
         factors = checked_monitors(monitors, len(frames))
         patterns: list[Any] = []
@@ -278,9 +282,17 @@ class MeanFrames:
         """Keep one integrator only, that of the last frame: the pattern of the geometry left behind is made now.
 
         There may be thousands of geometries: their patterns are kept without empty bins.
+
+        Raises
+        ------
+        MergeError
+            If its patterns could not be merged with those of the frames so far.
         """
         if integrator is self._current:
             return
+        difference = self._current.conditions.difference(integrator.conditions) if self._current is not None else None
+        if difference and self.frames:  # all have those of the latest
+            raise MergeError(f"mean frame: a frame of this geometry cannot be merged with those before: {difference}")
         if self._current is not None and self._frames.get(self._current.key):
             key = self._current.key
             left = self._pattern_of(key)
