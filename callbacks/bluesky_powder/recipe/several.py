@@ -48,8 +48,8 @@ def _of_one(recipe: object) -> tuple[Recipe, ...]:
         return _each(read_recipe_file(path), str(path), path.parent)
     if isinstance(recipe, Mapping):
         return _each(Lined(recipe), "recipe", Path())
-    shown = repr(recipe) if len(repr(recipe)) <= 60 else f"{repr(recipe)[:57]}..."
-    kind = type(recipe).__name__
+    text, kind = repr(recipe), type(recipe).__name__
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
     raise RecipeError(f"{shown} ({kind}) is no recipe; give a Recipe, a file's path, a mapping, or several of these")
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bluesky_powder.frames.numbers.lookup import BASELINE
 from bluesky_powder.recipe.sources import KeySource, as_key_source
-
-BASELINE = "baseline"
 
 
 class RawUnits:

@@ -226,7 +226,8 @@ def _integer_interval(value: float, delta: float, dtype: np.dtype[Any]) -> tuple
 def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tuple[NDArray[Any], Any, Any]:
     """Return a frame in one of the dtypes that kernels are compiled for, read-only, and its lowest and highest dummy.
 
-    uint64 is seen as int64; where it holds numbers above those of int64 it becomes float64 with NaN for dummies.
+    int8 is widened. uint64 is seen as int64; where it holds numbers above those of int64 it becomes float64 with NaN
+    for dummies.
 
     Raises
     ------
@@ -237,7 +238,7 @@ def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tupl
     raw = checked_array("frame", frame, shape)
     low, high = dummy.interval(given)
     if raw.dtype != np.uint64:
-        return frozen(as_kernel_dtype(raw)), low, high
+        return frozen(raw.astype(np.int16) if raw.dtype == np.int8 else raw), low, high
     if raw.max(initial=0) >= SIGNED_LIMIT:
         values = raw.astype(np.float64)
         if low <= high:
@@ -246,10 +247,3 @@ def kernel_frame(frame: ArrayLike, shape: tuple[int, ...], dummy: Dummy) -> tupl
     if low >= SIGNED_LIMIT:
         low, high = NO_DUMMY
     return frozen(raw.view(np.int64)), low, min(high, SIGNED_LIMIT - 1)
-
-
-def as_kernel_dtype(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return a frame, other than of uint64, in a dtype that kernels are compiled for; int8 is widened."""
-    if frame.dtype == np.uint64:
-        return frame.view(np.int64)
-    return frame.astype(np.int16) if frame.dtype == np.int8 else frame
